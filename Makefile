@@ -1,0 +1,122 @@
+# make tune    install what is missing, build, run the main job   (Debian 12)
+# make test    install what is missing, build, run the tests
+# make         build only: build/tune build/kiln build/libkiln.so build/libkiln.a
+# make bench dist install asan ubsan fuzz kernels format clean: see README.md
+#
+# Folders are found by wildcard: a new target, family, variant, strategy or test needs no edit here.
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+VERSION := 0.1.0
+CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+OPT     ?= -O2 -g
+WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+           -Wpointer-arith -Wwrite-strings -Wvla
+CFLAGS  += -std=c11 -D_GNU_SOURCE -DKILN_VERSION='"$(VERSION)"' -DCL_TARGET_OPENCL_VERSION=120 \
+           -DCL_USE_DEPRECATED_OPENCL_1_2_APIS $(WARN) $(OPT) $(SANITIZE) -fPIC -pthread -I. -I$(BUILD)/gen
+LDFLAGS += -pthread $(SANITIZE)
+TUNE_LIBS := -lsqlite3 -ljansson -lxgboost -lhwloc -lm -ldl
+KILN_LIBS := -lm -ldl
+
+GEN := $(BUILD)/gen
+# ---- what belongs to what
+CORE_SRC    := $(wildcard base/*.c) $(wildcard kernels/*.c) $(wildcard kernels/*/launch*.c)
+CORE_SRC    := $(filter-out kernels/emit.c,$(CORE_SRC))
+TARGET_SRC  := $(wildcard targets/*.c) $(filter-out %/vendor_%,$(wildcard targets/*/*.c))
+VENDOR_SRC  := $(wildcard targets/*/vendor_*.c)
+RUNTIME_SRC := $(filter-out runtime/tool.c,$(wildcard runtime/*.c))
+GENERATE_SRC := kernels/emit.c $(filter-out $(CORE_SRC),$(wildcard kernels/*/*.c))
+GENERATE_SRC := $(filter-out %.k.c,$(GENERATE_SRC))
+CORE_SRC    := $(filter-out %.k.c,$(CORE_SRC))
+TUNER_SRC   := $(wildcard results/*.c) $(wildcard cost-model/*.c) $(wildcard search/*.c) \
+               $(filter-out tuner/main.c,$(wildcard tuner/*.c))
+BODIES := $(wildcard kernels/*.k.c) $(wildcard kernels/*/*.k.c) $(wildcard kernels/*/*.cuh) \
+          $(wildcard kernels/*/*.hip.h) $(wildcard targets/*/dialect.h)
+
+FAMILIES   := $(patsubst kernels/%/launch.c,%,$(wildcard kernels/*/launch.c))
+GENERATORS := $(patsubst kernels/%/family.c,%,$(wildcard kernels/*/family.c))
+TARGETS    := $(patsubst targets/%/target.c,%,$(wildcard targets/*/target.c))
+STRATEGIES := $(patsubst search/strategy_%.c,%,$(wildcard search/strategy_*.c))
+
+object = $(patsubst %.c,$(BUILD)/%.o,$(1))
+RUNTIME_OBJ := $(call object,$(CORE_SRC) $(TARGET_SRC) $(RUNTIME_SRC)) \
+               $(GEN)/families.o $(GEN)/targets.o
+TUNER_OBJ   := $(call object,$(VENDOR_SRC) $(GENERATE_SRC) $(TUNER_SRC)) \
+               $(GEN)/generators.o $(GEN)/strategies.o $(GEN)/embedded.o $(GEN)/vendors.o
+
+.PHONY: all deps tune test check-gpu bench bench-search dist install asan ubsan fuzz kernels format \
+        format-check clean layers
+all: $(BUILD)/tune $(BUILD)/kiln $(BUILD)/libkiln.so $(BUILD)/libkiln.a $(BUILD)/kiln.pc
+
+$(BUILD)/tune: $(BUILD)/tuner/main.o $(TUNER_OBJ) $(RUNTIME_OBJ)
+	$(CC) $(LDFLAGS) -o $@ $^ $(TUNE_LIBS) $(XLIBS)
+$(BUILD)/kiln: $(BUILD)/runtime/tool.o $(BUILD)/libkiln.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(KILN_LIBS)
+$(BUILD)/libkiln.a: $(RUNTIME_OBJ)
+	rm -f $@ && ar rcs $@ $^
+$(BUILD)/libkiln.so: $(RUNTIME_OBJ) runtime/kiln.map
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libkiln.so.0 -Wl,--version-script=runtime/kiln.map \
+	    -o $@ $(RUNTIME_OBJ) $(KILN_LIBS)
+	ln -sf libkiln.so $(BUILD)/libkiln.so.0
+$(BUILD)/kiln.pc: runtime/kiln.pc.in Makefile
+	sed -e 's|@PREFIX@|$(abspath $(PREFIX))|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+# ---- registries and embedded bodies, rewritten only when they change
+$(GEN)/%.c: FORCE
+	@mkdir -p $(GEN)
+	@scripts/registry $* $(REGISTRY_$*) > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+REGISTRY_families   := $(FAMILIES)
+REGISTRY_generators := $(GENERATORS)
+REGISTRY_targets    := $(TARGETS)
+REGISTRY_strategies := $(STRATEGIES)
+REGISTRY_embedded   := $(BODIES)
+REGISTRY_vendors    := $(patsubst targets/%.c,%,$(VENDOR_SRC))
+.PRECIOUS: $(GEN)/%.c
+FORCE:
+
+$(GEN)/%.o: $(GEN)/%.c
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(GEN)/embedded.o: $(BODIES)
+
+# ---- the single commands
+deps:
+	scripts/dependencies
+tune: deps
+	$(MAKE) -j$$(nproc) all
+	$(BUILD)/tune --device auto $(TUNE_ARGS)
+
+TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TUNER_OBJ) $(RUNTIME_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lOpenCL $(TUNE_LIBS)
+.PRECIOUS: $(BUILD)/tests/%.o
+test: deps
+	$(MAKE) -j$$(nproc) all tests-built
+	$(MAKE) layers
+	scripts/run-tests $(BUILD) $(TESTS)
+.PHONY: tests-built
+tests-built: $(TESTS)
+layers:
+	scripts/layers
+
+FUZZERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz_*.c))
+asan:
+	$(MAKE) BUILD=build/asan SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
+ubsan:
+	$(MAKE) BUILD=build/ubsan SANITIZE="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v '\.k\.c$$')
+clean:
+	rm -rf build kiln-out
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

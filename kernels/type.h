@@ -1,0 +1,38 @@
+/* Element types: one list feeds the enum, the names and the sizes. */
+#ifndef KILN_KERNELS_TYPE_H
+#define KILN_KERNELS_TYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(name, text, bytes, unit roundoff u: |round(x) - x| <= u |x|; 0 for integers). */
+#define KILN_TYPES(X)                                                                              \
+    X(NONE, "none", 0, 0)                                                                          \
+    X(F64, "f64", 8, 0x1p-53)                                                                      \
+    X(F32, "f32", 4, 0x1p-24)                                                                      \
+    X(F16, "f16", 2, 0x1p-11)                                                                      \
+    X(BF16, "bf16", 2, 0x1p-8)                                                                     \
+    X(E4M3, "e4m3", 1, 0x1p-4)                                                                     \
+    X(E5M2, "e5m2", 1, 0x1p-3)                                                                     \
+    X(I32, "i32", 4, 0)                                                                            \
+    X(I8, "i8", 1, 0)
+
+typedef enum kiln_type {
+#define X(name, text, bytes, u) KILN_##name,
+    KILN_TYPES(X)
+#undef X
+        KILN_TYPE_COUNT
+} kiln_type;
+
+const char *kiln_type_name(kiln_type t);
+/* KILN_TYPE_COUNT when the name is unknown. n is the length of name. */
+kiln_type kiln_type_parse(const char *name, size_t n);
+size_t kiln_type_bytes(kiln_type t);
+double kiln_type_roundoff(kiln_type t);
+
+/* One element at p, as a double and back. Writing rounds to nearest even and saturates integers;
+ * out-of-range floats become infinity (e4m3: NaN, it has no infinity). */
+double kiln_type_read(kiln_type t, const void *p);
+void kiln_type_write(kiln_type t, void *p, double value);
+
+#endif

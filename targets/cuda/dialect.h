@@ -1,0 +1,122 @@
+/* The neutral names in CUDA C++ as NVRTC sees it, without any header. Same list as
+ * targets/opencl/dialect.h, which documents it. */
+#define DIALECT_CUDA 1
+#define KERNEL(x, y, z) extern "C" __global__ void __launch_bounds__((x) * (y) * (z))
+#define FUNC static __device__ __forceinline__
+#define GLOBAL
+#define LOCAL
+#define LOCAL_ARRAY(type, name, n) __shared__ __align__(16) type name[n]
+#define RESTRICT __restrict__
+#define BARRIER() __syncthreads()
+#define THREAD(d) ((int)((d) == 0 ? threadIdx.x : (d) == 1 ? threadIdx.y : threadIdx.z))
+#define BLOCK(d) ((int)((d) == 0 ? blockIdx.x : (d) == 1 ? blockIdx.y : blockIdx.z))
+#define BLOCKS(d) ((int)((d) == 0 ? gridDim.x : (d) == 1 ? gridDim.y : gridDim.z))
+#define UNROLL _Pragma("unroll")
+#define PRAGMA_(x) _Pragma(#x)
+#define UNROLL_N(n) PRAGMA_(unroll n)
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define CAT4_(a, b, c, d) a##b##c##d
+#define CAT4(a, b, c, d) CAT4_(a, b, c, d)
+typedef long long i64;
+typedef unsigned long long u64;
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned char u8;
+
+#define STORAGE(T) CAT(storage_, T)
+typedef float storage_f32;
+typedef u16 storage_f16;
+typedef u16 storage_bf16;
+typedef signed char storage_i8;
+typedef int storage_i32;
+
+FUNC float k_from_bf16(u16 x) { return __uint_as_float((u32)x << 16); }
+FUNC u16 k_to_bf16(float x) {
+#if __CUDA_ARCH__ >= 800
+    u16 r;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
+    return r;
+#else
+    u32 u = __float_as_uint(x), r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    return (u16)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16 | 0x40u) : r);
+#endif
+}
+FUNC float k_from_f16(u16 x) {
+    float r;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
+    return r;
+}
+FUNC u16 k_to_f16(float x) {
+    u16 r;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
+    return r;
+}
+FUNC signed char k_to_i8(float x) {
+    int r = __float2int_rn(x);
+    return (signed char)(r < -128 ? -128 : r > 127 ? 127 : r);
+}
+
+/* One element from and to its storage. */
+FUNC float k_get_f32(float x) { return x; }
+FUNC float k_get_f16(u16 x) { return k_from_f16(x); }
+FUNC float k_get_bf16(u16 x) { return k_from_bf16(x); }
+FUNC int k_get_i8(signed char x) { return x; }
+FUNC int k_get_i32(int x) { return x; }
+FUNC float k_put_f32(float x) { return x; }
+FUNC u16 k_put_f16(float x) { return k_to_f16(x); }
+FUNC u16 k_put_bf16(float x) { return k_to_bf16(x); }
+FUNC signed char k_put_i8(float x) { return k_to_i8(x); }
+FUNC int k_put_i32(int x) { return x; }
+#define READ(T, p, i) CAT(k_get_, T)((p)[i])
+#define WRITE(T, p, i, v) ((p)[i] = CAT(k_put_, T)(v))
+
+/* W adjacent elements through one access of W * sizeof bytes (16 at the most; more are several). */
+template <int BYTES> struct k_word { typedef uint4 type; };
+template <> struct k_word<1> { typedef u8 type; };
+template <> struct k_word<2> { typedef u16 type; };
+template <> struct k_word<4> { typedef u32 type; };
+template <> struct k_word<8> { typedef uint2 type; };
+template <int W, typename S> union k_pack {
+    typedef typename k_word<(W * sizeof(S) < 16 ? W * (int)sizeof(S) : 16)>::type word;
+    word w[(W * sizeof(S) + 15) / 16];
+    S e[W];
+    __device__ k_pack() {}
+};
+#define READ_N(T, W, p, i, dst)                                                                    \
+    do {                                                                                           \
+        k_pack<W, STORAGE(T)> k_p;                                                                 \
+        const k_pack<W, STORAGE(T)>::word *k_s =                                                   \
+            (const k_pack<W, STORAGE(T)>::word *)((p) + (i));                                      \
+        UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
+            k_p.w[k_i] = k_s[k_i];                                                                 \
+        UNROLL for (int k_i = 0; k_i < W; k_i++)(dst)[k_i] = CAT(k_get_, T)(k_p.e[k_i]);           \
+    } while (0)
+#define WRITE_N(T, W, p, i, src)                                                                   \
+    do {                                                                                           \
+        k_pack<W, STORAGE(T)> k_p;                                                                 \
+        UNROLL for (int k_i = 0; k_i < W; k_i++) k_p.e[k_i] = CAT(k_put_, T)((src)[k_i]);          \
+        k_pack<W, STORAGE(T)>::word *k_d = (k_pack<W, STORAGE(T)>::word *)((p) + (i));             \
+        UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
+            k_d[k_i] = k_p.w[k_i];                                                                 \
+    } while (0)
+
+#define K_ABS(x) fabsf(x)
+#define K_EXP(x) __expf(x)
+#define K_LOG(x) logf(x)
+#define K_SQRT(x) sqrtf(x)
+#define K_RSQRT(x) rsqrtf(x)
+#define K_TANH(x) tanhf(x)
+#define K_ERF(x) erff(x)
+#define K_FLOOR(x) floorf(x)
+#define K_MAX2(a, b) fmaxf(a, b)
+#define K_MIN2(a, b) fminf(a, b)
+#define K_NEG(x) (-(x))
+#define K_RELU(x) fmaxf(x, 0.0f)
+#define K_SIGMOID(x) __fdividef(1.0f, 1.0f + K_EXP(-(x)))
+#define K_SILU(x) ((x) * K_SIGMOID(x))
+#define K_GELU(x) ((x) * 0.5f * (1.0f + K_ERF((x) * 0.70710678118654752f)))
+#define K_GELU_TANH(x) ((x) * K_SIGMOID(1.5957691216057308f * (x) * (1.0f + 0.044715f * (x) * (x))))
+#define K_LT(a, b) ((a) < (b) ? 1.0f : 0.0f)
+#define K_LE(a, b) ((a) <= (b) ? 1.0f : 0.0f)
+#define K_SELECT(c, a, b) ((c) != 0.0f ? (a) : (b))

@@ -1,0 +1,37 @@
+/* A vendor's matmul, as a peer to compare with: OpenBLAS, CLBlast, cuBLASLt, each opened at run
+ * time. A file targets/TARGET/vendor_NAME.c exports `kiln_vendor_NAME`; the Makefile finds it.
+ * Only the tuner links vendors.
+ *
+ * Row-major C = A B, alpha 1, beta 0, 32-bit float (int8: int32) accumulation. */
+#ifndef KILN_TARGETS_VENDOR_H
+#define KILN_TARGETS_VENDOR_H
+
+#include "targets/target.h"
+
+typedef struct kiln_gemm {
+    int64_t m, n, k, batch, lda, ldb, ldc, stride_a, stride_b, stride_c; /* elements */
+    kiln_type a, b, c;
+    bool ta, tb; /* a is stored k x m, b is stored n x k */
+} kiln_gemm;
+
+typedef struct kiln_vendor {
+    const char *name; /* "openblas", "clblast", "cublaslt" (best of its heuristic's first 8),
+                         "cublaslt-first" */
+    /* NULL with a reason in e when the library is absent or cannot do this problem. */
+    void *(*open)(kiln_device *d, const kiln_gemm *g, kiln_error *e);
+    /* Chooses its kernel on these buffers where it has a choice; may take a second. */
+    int (*prepare)(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
+    /* Enqueues one execution on the device's own stream; a host library runs it. */
+    int (*run)(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
+    bool host;                                    /* runs on the host: time it by the host's clock */
+    void (*describe)(void *v, kiln_text *out);    /* version, algorithm chosen */
+    void (*close)(void *v);
+} kiln_vendor;
+
+typedef struct kiln_vendor_entry {
+    const char *target;
+    const kiln_vendor *vendor;
+} kiln_vendor_entry;
+extern const kiln_vendor_entry kiln_vendors[]; /* ends with NULL; generated */
+
+#endif
