@@ -1,0 +1,59 @@
+/* What the files of the matmul family share.
+ *
+ *     acc[i, j] = sum over l of a[i, l] * b[l, j]         m x n, depth k, for each of `batch`
+ *
+ * a is stored m x k, or k x m with ta=1; b is stored k x n, or n x k with tb=1; all row-major with
+ * leading dimensions lda, ldb, ldo. Batches follow each other without a gap: the stride is
+ * stored rows * leading dimension. Operands of statements are dense: bias[n] and scale[m] are
+ * shared by all batches, res[m,n] and outputs other than `out` have a matrix per batch. */
+#ifndef KILN_KERNELS_MATMUL_MATMUL_H
+#define KILN_KERNELS_MATMUL_MATMUL_H
+
+#include "kernels/family.h"
+
+enum { MATMUL_A, MATMUL_B, MATMUL_OUT, MATMUL_EXTRA }; /* operands; from EXTRA on: statements' */
+enum { MATMUL_AXIS_M = 1, MATMUL_AXIS_N = 2 };         /* bits of kiln_operand.axes */
+
+/* A problem as numbers; kiln_matmul_view fills it. */
+typedef struct matmul {
+    int64_t m, n, k, batch;
+    int64_t lda, ldb, ldo, stride_a, stride_b, stride_o; /* elements */
+    kiln_type a, b, out;
+    kiln_type acc; /* F32, or I32 for i8 x i8 */
+    bool ta, tb;
+    bool plain;    /* the statements are just "out = acc": an I32 result is stored exactly */
+} matmul;
+
+matmul kiln_matmul_view(const kiln_problem *p);
+
+/* ---- launches (linked into the runtime) ---- */
+
+void kiln_matmul_arg_operand(kiln_launch *l, int operand);
+void kiln_matmul_arg_i64(kiln_launch *l, int64_t value);
+void kiln_matmul_arg_i32(kiln_launch *l, int32_t value);
+void kiln_matmul_arg_workspace(kiln_launch *l);
+/* The arguments that EPILOGUE_PARAMS names, in its order: m, n, ldo, stride_o (I64), then every
+ * operand from `out` on. */
+void kiln_matmul_arg_epilogue(kiln_launch *l, const kiln_problem *p);
+/* Appends a sentence to why (may be NULL) and returns false: `return kiln_matmul_no(why, ...)`. */
+bool kiln_matmul_no(kiln_text *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* May rows of `out` and of every [m,n] and [n] operand be accessed `width` elements at a time? */
+bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
+                                  kiln_text *why);
+
+/* ---- emission (tuner only) ----
+ * Defines TA TB TO (type names: READ(TA, a, i)), TRANSPOSE_A, TRANSPOSE_B, ACC (float or int),
+ * ACC_INT, PLAIN, EPILOGUE_PARAMS (a parameter list) and EPILOGUE_ARGS (the same names as
+ * arguments). */
+void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_problem *p);
+/* A device function that finishes `width` adjacent columns (1, 2, 4, 8, 16) of one row:
+ *     FUNC void NAME(<name>)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum)
+ * reads what the statements read, evaluates them in float and stores. The caller has checked
+ * that row < m and col + width <= n; a width above 1 needs kiln_matmul_epilogue_aligned. */
+void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width);
+
+extern const kiln_variant kiln_matmul_cpu, kiln_matmul_simt, kiln_matmul_mma_sm80;
+extern const kiln_variant_generator kiln_matmul_cpu_generator, kiln_matmul_simt_generator,
+    kiln_matmul_mma_sm80_generator;
+
+#endif
