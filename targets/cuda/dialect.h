@@ -109,6 +109,7 @@ template <int W, typename S> union k_pack {
 #define K_TANH(x) tanhf(x)
 #define K_ERF(x) erff(x)
 #define K_FLOOR(x) floorf(x)
+#define K_RINT(x) rintf(x)
 #define K_MAX2(a, b) fmaxf(a, b)
 #define K_MIN2(a, b) fminf(a, b)
 #define K_NEG(x) (-(x))

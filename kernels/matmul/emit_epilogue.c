@@ -1,0 +1,208 @@
+/* Text that every variant shares: what the problem compiles in, and its statements as functions. */
+#include "kernels/emit.h"
+#include "kernels/matmul/matmul.h"
+
+#include <string.h>
+
+static bool has(const kiln_operand *o, int axis)
+{
+    return o->axes & axis;
+}
+
+static void parameters(kiln_text *out, const kiln_problem *p)
+{
+    kiln_text_add(out, "i64 m, i64 n, i64 ldo, i64 stride_o");
+    for (int i = MATMUL_OUT; i < p->n_operands; i++) {
+        const kiln_operand *o = &p->operand[i];
+        if (o->scalar)
+            kiln_text_printf(out, ", float p_%s", o->name);
+        else
+            kiln_text_printf(out, ", %sGLOBAL STORAGE(%s) *RESTRICT p_%s", o->output ? "" : "const ",
+                             kiln_type_name(o->type), o->name);
+    }
+}
+
+static void arguments(kiln_text *out, const kiln_problem *p)
+{
+    kiln_text_add(out, "m, n, ldo, stride_o");
+    for (int i = MATMUL_OUT; i < p->n_operands; i++)
+        kiln_text_printf(out, ", p_%s", p->operand[i].name);
+}
+
+static void define_list(kiln_text *out, kiln_text *undefs, const kiln_problem *p, const char *name,
+                        void (*list)(kiln_text *, const kiln_problem *))
+{
+    kiln_text t = {0};
+    list(&t, p);
+    kiln_emit_define(out, undefs, name, "%s", kiln_text_get(&t));
+    out->failed |= t.failed;
+    kiln_text_free(&t);
+}
+
+void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_problem *p)
+{
+    matmul v = kiln_matmul_view(p);
+    kiln_emit_define(out, undefs, "TA", "%s", kiln_type_name(v.a));
+    kiln_emit_define(out, undefs, "TB", "%s", kiln_type_name(v.b));
+    kiln_emit_define(out, undefs, "TO", "%s", kiln_type_name(v.out));
+    kiln_emit_define(out, undefs, "TRANSPOSE_A", "%d", v.ta);
+    kiln_emit_define(out, undefs, "TRANSPOSE_B", "%d", v.tb);
+    kiln_emit_define(out, undefs, "ACC", "%s", v.acc == KILN_I32 ? "int" : "float");
+    kiln_emit_define(out, undefs, "ACC_INT", "%d", v.acc == KILN_I32);
+    kiln_emit_define(out, undefs, "PLAIN", "%d", v.plain);
+    define_list(out, undefs, p, "EPILOGUE_PARAMS", parameters);
+    define_list(out, undefs, p, "EPILOGUE_ARGS", arguments);
+}
+
+/* ---- one function per width */
+
+static void name_operand(void *context, int operand, kiln_text *out)
+{
+    const kiln_problem *p = context;
+    kiln_text_printf(out, "x_%s", p->operand[operand].name);
+}
+
+/* Where the first of the columns lies. */
+static const char *position(const kiln_problem *p, int operand)
+{
+    const kiln_operand *o = &p->operand[operand];
+    if (operand == MATMUL_OUT) return "batch * stride_o + row * ldo + col";
+    if (has(o, MATMUL_AXIS_M) && has(o, MATMUL_AXIS_N)) return "(batch * m + row) * n + col";
+    return has(o, MATMUL_AXIS_N) ? "col" : has(o, MATMUL_AXIS_M) ? "row" : "0";
+}
+
+static const char *element(kiln_type t)
+{
+    return t == KILN_I8 || t == KILN_I32 ? "int" : "float";
+}
+
+static void read_operand(kiln_text *out, const kiln_problem *p, int i, int width)
+{
+    const kiln_operand *o = &p->operand[i];
+    const char *type = kiln_type_name(o->type), *at = position(p, i);
+    if (o->scalar)
+        kiln_text_printf(out, "    const float s_%s = p_%s;\n", o->name, o->name);
+    else if (has(o, MATMUL_AXIS_N))
+        kiln_text_printf(out, "    %s v_%s[%d];\n    READ_N(%s, %d, p_%s, %s, v_%s);\n",
+                         element(o->type), o->name, width, type, width, o->name, at, o->name);
+    else
+        kiln_text_printf(out, "    const float s_%s = (float)READ(%s, p_%s, %s);\n", o->name, type,
+                         o->name, at);
+}
+
+static void pick_operand(kiln_text *out, const kiln_operand *o)
+{
+    if (!o->scalar && has(o, MATMUL_AXIS_N))
+        kiln_text_printf(out, "        const float x_%s = (float)v_%s[i];\n", o->name, o->name);
+    else
+        kiln_text_printf(out, "        const float x_%s = s_%s;\n", o->name, o->name);
+}
+
+/* Converting to int saturates by the contract of types; 2147483520 is the last float below 2^31. */
+static void keep_output(kiln_text *out, const kiln_operand *o)
+{
+    kiln_text_printf(out, "        w_%s[i] = ", o->name);
+    if (o->type == KILN_I32)
+        kiln_text_printf(out, "(int)K_RINT(K_MAX2(K_MIN2(o_%s, 2147483520.0f), -2147483648.0f))",
+                         o->name);
+    else
+        kiln_text_printf(out, "o_%s", o->name);
+    kiln_text_add(out, ";\n");
+}
+
+static void write_output(kiln_text *out, const kiln_problem *p, int i, int width)
+{
+    const kiln_operand *o = &p->operand[i];
+    kiln_text_printf(out, "    WRITE_N(%s, %d, p_%s, %s, w_%s);\n", kiln_type_name(o->type), width,
+                     o->name, position(p, i), o->name);
+}
+
+/* An i32 product is stored as it is; float would lose bits above 2^24. */
+static bool exact(const kiln_problem *p)
+{
+    matmul v = kiln_matmul_view(p);
+    return v.plain && v.acc == KILN_I32 && v.out == KILN_I32;
+}
+
+static void open_function(kiln_text *out, const char *name, const char *sum)
+{
+    kiln_text_printf(out, "FUNC void NAME(%s)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, %s)\n{\n",
+                     name, sum);
+}
+
+void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width)
+{
+    kiln_emit_part part = {.outputs = true, .indent = "        ", .operand = name_operand,
+                           .context = (void *)(uintptr_t)p};
+    bool read[KILN_OPERANDS_MAX] = {false};
+    kiln_body_reads(&p->body, &part, read, p->n_operands);
+    kiln_text_add(out, "#define REAL float\n");
+    open_function(out, name, "const ACC *sum");
+    if (exact(p)) {
+        kiln_text_printf(out, "    WRITE_N(i32, %d, p_out, %s, sum);\n}\n#undef REAL\n", width,
+                         position(p, MATMUL_OUT));
+        return;
+    }
+    for (int i = 0; i < p->n_operands; i++) {
+        const kiln_operand *o = &p->operand[i];
+        if (read[i]) read_operand(out, p, i, width);
+        if (o->output)
+            kiln_text_printf(out, "    %s w_%s[%d];\n", o->type == KILN_I32 ? "int" : "float", o->name,
+                             width);
+    }
+    kiln_text_printf(out, "    UNROLL\n    for (int i = 0; i < %d; i++) {\n", width);
+    kiln_text_add(out, "        const float acc = (float)sum[i];\n");
+    for (int i = 0; i < p->n_operands; i++) {
+        if (read[i]) pick_operand(out, &p->operand[i]);
+        if (p->operand[i].output) kiln_text_printf(out, "        float o_%s;\n", p->operand[i].name);
+    }
+    kiln_body_emit(&p->body, &part, out);
+    for (int i = 0; i < p->n_operands; i++)
+        if (p->operand[i].output) keep_output(out, &p->operand[i]);
+    kiln_text_add(out, "    }\n");
+    for (int i = 0; i < p->n_operands; i++)
+        if (p->operand[i].output) write_output(out, p, i, width);
+    kiln_text_add(out, "}\n#undef REAL\n");
+}
+
+/* ---- the same on one vector (REAL) of a CPU: VLOAD and VSTORE take any alignment */
+
+static void vector_read(kiln_text *out, const kiln_problem *p, int i)
+{
+    const kiln_operand *o = &p->operand[i];
+    const char *type = kiln_type_name(o->type);
+    if (o->scalar)
+        kiln_text_printf(out, "    const REAL x_%s = (REAL)(p_%s);\n", o->name, o->name);
+    else if (has(o, MATMUL_AXIS_N))
+        kiln_text_printf(out, "    const REAL x_%s = VLOAD(%s, p_%s, %s);\n", o->name, type, o->name,
+                         position(p, i));
+    else
+        kiln_text_printf(out, "    const REAL x_%s = (REAL)((float)READ(%s, p_%s, %s));\n", o->name,
+                         type, o->name, position(p, i));
+}
+
+void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name)
+{
+    kiln_emit_part part = {.outputs = true, .indent = "    ", .operand = name_operand,
+                           .context = (void *)(uintptr_t)p};
+    bool read[KILN_OPERANDS_MAX] = {false};
+    kiln_body_reads(&p->body, &part, read, p->n_operands);
+    open_function(out, name, "ACCV sum");
+    if (exact(p)) {
+        kiln_text_printf(out, "    VSTORE_INT(p_out, %s, sum);\n}\n", position(p, MATMUL_OUT));
+        return;
+    }
+    kiln_text_add(out, "    const REAL acc = ACCV_FLOAT(sum);\n");
+    for (int i = 0; i < p->n_operands; i++) {
+        if (read[i]) vector_read(out, p, i);
+        if (p->operand[i].output) kiln_text_printf(out, "    REAL o_%s;\n", p->operand[i].name);
+    }
+    kiln_body_emit(&p->body, &part, out);
+    for (int i = 0; i < p->n_operands; i++) {
+        const kiln_operand *o = &p->operand[i];
+        if (o->output)
+            kiln_text_printf(out, "    VSTORE(%s, p_%s, %s, o_%s);\n", kiln_type_name(o->type), o->name,
+                             position(p, i), o->name);
+    }
+    kiln_text_add(out, "}\n");
+}
