@@ -18,7 +18,7 @@ endif
 OPT     ?= -O2 -g
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
            -Wpointer-arith -Wwrite-strings -Wvla
-CFLAGS  += -std=c11 -D_GNU_SOURCE -DKILN_VERSION='"$(VERSION)"' -DCL_TARGET_OPENCL_VERSION=120 \
+CFLAGS  += -std=c11 -D_GNU_SOURCE -DKILN_RELEASE='"$(VERSION)"' -DCL_TARGET_OPENCL_VERSION=120 \
            -DCL_USE_DEPRECATED_OPENCL_1_2_APIS $(WARN) $(OPT) $(SANITIZE) -fPIC -pthread -I. -I$(BUILD)/gen
 LDFLAGS += -pthread $(SANITIZE)
 TUNE_LIBS := -lsqlite3 -ljansson -lxgboost -lhwloc -lm -ldl
