@@ -52,6 +52,8 @@ typedef struct kiln_caps {
     int clock_mhz;      /* highest, 0 unknown */
     int align_bytes;    /* alignment of fresh allocations and of views */
     bool f64, f16;      /* arithmetic on these types; storage of f16/bf16 is always there */
+    int programs_per_unit; /* programs worth putting into one compilation: above 1 where a build has
+                              a high fixed cost (PoCL: about a second) */
     bool shared_host;   /* the device is the host's cores: compiling disturbs measuring */
     bool clusters, tensor_maps; /* Hopper */
     bool events;        /* device timestamps usable (Rusticl's are all 0) */
@@ -145,7 +147,7 @@ typedef struct kiln_sensors {
 
 /* The values behind a launch's arguments. */
 typedef struct kiln_bindings {
-    const kiln_buffer *operand; /* one per operand (a scalar's is ignored) */
+    const kiln_buffer *operand; /* one per operand; NULL there marks a scalar */
     const double *scalar;       /* one per operand, read for scalars */
     kiln_buffer workspace;
     const kiln_buffer *reference, *bound; /* reference programs */

@@ -1,0 +1,57 @@
+/* A bench: one problem set up on an open device, ready to verify and time programs on it.
+ *
+ * It owns the operands (several sets of them, so that rotating through the sets keeps the caches
+ * cold), the workspace, the reference values and the comparison kernel. Lives in the measuring
+ * worker. Protocol: shared notes of the project are summed up in tuner/README.md. */
+#ifndef KILN_TUNER_BENCH_H
+#define KILN_TUNER_BENCH_H
+
+#include "kernels/family.h"
+#include "results/record.h"
+#include "targets/vendor.h"
+
+typedef struct kiln_bench kiln_bench;
+
+typedef struct kiln_bench_options {
+    uint64_t seed;
+    bool hot; /* one set, caches warm */
+} kiln_bench_options;
+
+/* Allocates, fills, computes the reference and checks it against the C evaluator on sampled rows.
+ * `device` must outlive the bench. */
+kiln_bench *kiln_bench_open(const kiln_target *target, kiln_device *device, const kiln_problem *p,
+                            const kiln_bench_options *o, kiln_error *e);
+void kiln_bench_close(kiln_bench *b);
+/* How many operand sets are rotated, and their bytes together. */
+int kiln_bench_sets(const kiln_bench *b, int64_t *bytes);
+
+/* A program under test: a schedule with its loaded kernels. */
+typedef struct kiln_subject kiln_subject;
+
+/* Binds a schedule to a loaded module; entries carry the suffix. Fills the compiler's facts and the
+ * workspace size of r. NULL: r->outcome and r->detail say why. */
+kiln_subject *kiln_subject_open(kiln_bench *b, const kiln_schedule *s, kiln_module *m,
+                                const char *suffix, kiln_record *r, kiln_arena *arena);
+/* A vendor's kernel as a subject; NULL with a reason. */
+kiln_subject *kiln_subject_vendor(kiln_bench *b, const kiln_vendor *v, kiln_error *e);
+const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena);
+void kiln_subject_close(kiln_subject *s);
+
+/* Poisons the outputs, runs once, compares every element with the reference and looks at the guard
+ * zones; fills outcome, detail, error, error_bound. True when right. */
+bool kiln_bench_verify(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena);
+/* Compares what the last timed run left in the first set. */
+bool kiln_bench_verify_again(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena);
+
+/* Times: stops when the standard error of the median is below 0.5 %, at `seconds`, or as soon as
+ * the candidate cannot come within 1.3x of `best` (outcome SLOW). Fills the samples. */
+int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best, kiln_record *r,
+                    kiln_arena *arena, kiln_error *e);
+/* One sample in seconds (a batch where the kernel is short). Below 0: failed. */
+double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e);
+
+/* Device-to-device copy, bytes read plus written per second: the ceiling of memory-bound work. */
+double kiln_bench_copy(const kiln_target *target, kiln_device *device, int64_t bytes,
+                       kiln_error *e);
+
+#endif

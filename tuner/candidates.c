@@ -1,0 +1,187 @@
+#include "tuner/candidates.h"
+
+#include "base/hash.h"
+#include "cost-model/features.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RAW_MAX = 3000000 };
+
+static uint64_t hash(const kiln_schedule *s) {
+    int n = 0;
+    while (s->variant->knobs[n].name) n++;
+    return kiln_random64(kiln_hash64(s->value, (size_t)n * sizeof *s->value),
+                         (uint64_t)(uintptr_t)s->variant);
+}
+
+static bool same(const kiln_schedule *a, const kiln_schedule *b) {
+    if (a->variant != b->variant) return false;
+    for (int i = 0; a->variant->knobs[i].name; i++)
+        if (a->value[i] != b->value[i]) return false;
+    return true;
+}
+
+int64_t kiln_candidates_find(const kiln_candidates *c, const kiln_schedule *s) {
+    for (uint64_t i = hash(s);; i++) {
+        int32_t point = c->table[i & (uint64_t)(c->table_size - 1)];
+        if (point < 0) return -1;
+        if (same(&c->schedule[point], s)) return point;
+    }
+}
+
+static void add(kiln_candidates *c, const kiln_schedule *s) {
+    if (kiln_candidates_find(c, s) >= 0) return;
+    uint64_t i = hash(s);
+    while (c->table[i & (uint64_t)(c->table_size - 1)] >= 0) i++;
+    c->table[i & (uint64_t)(c->table_size - 1)] = (int32_t)c->n;
+    c->schedule[c->n++] = *s;
+}
+
+/* Adds the start and the default schedule where legal. */
+static void add_starts(kiln_candidates *c, const kiln_variant_generator *g) {
+    kiln_schedule tries[2] = {g->start(c->problem, c->caps), kiln_variant_default(g->variant)};
+    for (int i = 0; i < 2; i++) {
+        if (!g->variant->legal(c->problem, c->caps, &tries[i], NULL)) continue;
+        int64_t before = c->n;
+        add(c, &tries[i]);
+        if (c->n > before) c->start[c->n_starts++] = c->n - 1;
+    }
+}
+
+/* Legal points of one variant's space: all of them, or an even sample when there are too many. */
+static void add_space(kiln_candidates *c, const kiln_space *space, int64_t limit, uint64_t seed) {
+    int64_t size = kiln_space_size(space);
+    bool all = size <= RAW_MAX;
+    int64_t tries = all ? size : RAW_MAX, legal = 0;
+    c->raw += size;
+    for (int64_t i = 0; i < tries; i++) {
+        int64_t at = all ? i : (int64_t)(kiln_random64(seed, (uint64_t)i) % (uint64_t)size);
+        kiln_schedule s = kiln_space_at(space, at);
+        legal += space->variant->legal(c->problem, c->caps, &s, NULL);
+    }
+    uint64_t keep = legal <= limit ? UINT64_MAX : (uint64_t)((double)limit / (double)legal * 0x1p64);
+    c->sampled |= !all || legal > limit;
+    int64_t room = c->n + limit;
+    for (int64_t i = 0; i < tries && c->n < room; i++) {
+        int64_t at = all ? i : (int64_t)(kiln_random64(seed, (uint64_t)i) % (uint64_t)size);
+        if (kiln_random64(seed + 1, (uint64_t)i) > keep) continue;
+        kiln_schedule s = kiln_space_at(space, at);
+        if (space->variant->legal(c->problem, c->caps, &s, NULL)) add(c, &s);
+    }
+}
+
+static int none_legal(const kiln_candidates *c, kiln_error *e) {
+    kiln_text why = {0};
+    const kiln_generator *g = kiln_generator_of(c->problem->family);
+    for (const kiln_variant_generator *v = g->variants; v->variant; v++) {
+        kiln_text reason = {0};
+        if (v->applies(c->problem, c->caps, &reason)) {
+            kiln_schedule s = v->start(c->problem, c->caps);
+            v->variant->legal(c->problem, c->caps, &s, &reason);
+        }
+        kiln_text_printf(&why, "; %s: %s", v->variant->name, kiln_text_get(&reason));
+        kiln_text_free(&reason);
+    }
+    int status = kiln_fail(e, KILN_UNSUPPORTED, "no kernel of %s can do this problem on %s%s",
+                           c->problem->family->name, c->caps->name, kiln_text_get(&why));
+    kiln_text_free(&why);
+    return status;
+}
+
+static int allocate(kiln_candidates *c, int64_t most, kiln_error *e) {
+    c->table_size = 64;
+    while (c->table_size < 2 * most) c->table_size *= 2;
+    c->schedule = calloc((size_t)most, sizeof *c->schedule);
+    c->table = malloc((size_t)c->table_size * sizeof *c->table);
+    if (!c->schedule || !c->table)
+        return kiln_fail(e, KILN_NO_MEMORY, "no memory for %lld candidates", (long long)most);
+    memset(c->table, -1, (size_t)c->table_size * sizeof *c->table);
+    return KILN_OK;
+}
+
+int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_caps *caps,
+                         int64_t limit, uint64_t seed, kiln_error *e) {
+    *c = (kiln_candidates){.problem = p, .caps = caps};
+    const kiln_generator *g = kiln_generator_of(p->family);
+    if (!g) return kiln_fail(e, KILN_UNSUPPORTED, "family %s has no generator", p->family->name);
+    int status = allocate(c, KILN_VARIANTS_MAX * (limit + 2), e);
+    for (const kiln_variant_generator *v = g->variants; v->variant && !status; v++) {
+        if (c->n_spaces == KILN_VARIANTS_MAX || !v->applies(p, caps, NULL)) continue;
+        add_starts(c, v);
+        kiln_space *space = &c->space[c->n_spaces++];
+        *space = (kiln_space){.variant = v->variant};
+        v->space(p, caps, space);
+        add_space(c, space, limit, seed);
+    }
+    if (!status && !c->n) status = none_legal(c, e);
+    if (!status) {
+        const kiln_variant *variants[KILN_VARIANTS_MAX];
+        for (int i = 0; i < c->n_spaces; i++) variants[i] = c->space[i].variant;
+        c->layout = kiln_features_create(g, variants, c->n_spaces, p, caps, KILN_FEATURES_SEARCH, e);
+        if (!c->layout) status = e->status;
+    }
+    if (!status) {
+        c->n_features = kiln_features_count(c->layout);
+        c->features = malloc((size_t)c->n * (size_t)c->n_features * sizeof *c->features);
+        c->have_features = calloc((size_t)c->n, 1);
+        if (!c->features || !c->have_features)
+            status = kiln_fail(e, KILN_NO_MEMORY, "no memory for the candidates' features");
+    }
+    if (status) kiln_candidates_close(c);
+    return status;
+}
+
+void kiln_candidates_close(kiln_candidates *c) {
+    free(c->schedule);
+    free(c->table);
+    free(c->features);
+    free(c->have_features);
+    if (c->layout) kiln_features_free(c->layout);
+    *c = (kiln_candidates){0};
+}
+
+static void features(void *context, int64_t point, float *out) {
+    kiln_candidates *c = context;
+    float *row = c->features + point * c->n_features;
+    if (!c->have_features[point]) {
+        kiln_features_row(c->layout, c->problem, &c->schedule[point], c->caps, NULL, row);
+        c->have_features[point] = true;
+    }
+    memcpy(out, row, (size_t)c->n_features * sizeof *row);
+}
+
+static int step(const kiln_knob_values *values, int value, int direction, int *out) {
+    for (int i = 0; i < values->n; i++)
+        if (values->value[i] == value && i + direction >= 0 && i + direction < values->n)
+            return *out = values->value[i + direction], 1;
+    return 0;
+}
+
+static int neighbours(void *context, int64_t point, int64_t *out, int max) {
+    const kiln_candidates *c = context;
+    const kiln_schedule *s = &c->schedule[point];
+    const kiln_space *space = NULL;
+    int n = 0;
+    for (int i = 0; i < c->n_spaces; i++)
+        if (c->space[i].variant == s->variant) space = &c->space[i];
+    for (int k = 0; space && s->variant->knobs[k].name; k++)
+        for (int direction = -1; direction <= 1 && n < max; direction += 2) {
+            kiln_schedule near = *s;
+            if (!step(&space->knob[k], s->value[k], direction, &near.value[k])) continue;
+            int64_t at = kiln_candidates_find(c, &near);
+            if (at >= 0) out[n++] = at;
+        }
+    return n;
+}
+
+kiln_search_space kiln_candidates_space(kiln_candidates *c) {
+    return (kiln_search_space){.n = c->n,
+                               .n_features = c->n_features,
+                               .feature_names = kiln_features_names(c->layout),
+                               .features = features,
+                               .neighbours = neighbours,
+                               .context = c,
+                               .n_starts = c->n_starts,
+                               .starts = c->start};
+}

@@ -1,0 +1,31 @@
+/* The choice among finalists: paired comparison of interleaved rounds, ties by a stated rule, so
+ * that two runs name the same winner. Pure arithmetic on samples. */
+#ifndef KILN_TUNER_FINALS_H
+#define KILN_TUNER_FINALS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct kiln_ratio {
+    double median, low, high; /* of b/a by rounds, with its bootstrap 95 % interval */
+} kiln_ratio;
+
+/* How much longer b took than a, over n rounds in which both ran. Deterministic for equal seeds. */
+kiln_ratio kiln_paired_ratio(const double *a, const double *b, int n, uint64_t seed);
+
+typedef struct kiln_finalist {
+    const double *samples; /* by round, the same rounds for all */
+    int64_t workspace_bytes;
+    int shared_bytes;
+    const char *schedule;  /* text: the last rule */
+} kiln_finalist;
+
+/* Index of the winner. Those whose median is within 1 % of the fastest, or whose paired interval
+ * covers 1, tie with it; of these the one with least workspace, then least shared memory, then the
+ * first schedule text. tied[i] (may be NULL) tells who tied. */
+int kiln_finals_choose(const kiln_finalist *f, int n, int rounds, uint64_t seed, bool *tied);
+
+double kiln_median(const double *samples, int n);
+double kiln_quantile(const double *samples, int n, double q);
+
+#endif

@@ -1,0 +1,389 @@
+#include "tuner/session.h"
+
+#include "base/hash.h"
+#include "tuner/topology.h"
+#include "tuner/unit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DEVICES_MAX = 32, COMPILERS_MAX = 64 };
+
+volatile sig_atomic_t kiln_interrupted;
+
+/* ---- the device ---- */
+
+/* "auto" takes the kind that is likely fastest: targets in this order, GPUs before CPUs. */
+static int rank(const kiln_caps *c) {
+    static const char *const preferred[] = {"cuda", "hip", "opencl"};
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(c->target, preferred[i])) return (c->kind == KILN_DEVICE_GPU ? 0 : 8) + i;
+    return c->kind == KILN_DEVICE_GPU ? 7 : 15;
+}
+
+static int choose_auto(const kiln_target **target, kiln_caps *caps, kiln_text *why, kiln_error *e) {
+    static kiln_caps found[DEVICES_MAX];
+    int best = -1;
+    kiln_text absent = {0};
+    for (int t = 0; kiln_targets[t]; t++) {
+        kiln_error reason = {0};
+        int n = kiln_targets[t]->devices(found, DEVICES_MAX, &reason);
+        if (n <= 0) kiln_text_printf(&absent, "%s%s: %s", absent.size ? "; " : "",
+                                     kiln_targets[t]->name, reason.text);
+        for (int i = 0; i < n; i++)
+            if (best < 0 || rank(&found[i]) < best) {
+                best = rank(&found[i]);
+                *caps = found[i];
+                *target = kiln_targets[t];
+            }
+    }
+    if (best < 0) {
+        int status = kiln_fail(e, KILN_NO_DEVICE, "no device found (%s); install a driver, or PoCL "
+                               "(apt-get install pocl-opencl-icd) to tune the CPU", kiln_text_get(&absent));
+        kiln_text_free(&absent);
+        return status;
+    }
+    char id[32];
+    kiln_caps_id(caps, id);
+    kiln_text_printf(why, "%s (%s), the first of CUDA, HIP, OpenCL GPU, OpenCL CPU that is here", id,
+                     caps->name);
+    if (absent.size) kiln_text_printf(why, "; absent: %s", kiln_text_get(&absent));
+    kiln_text_free(&absent);
+    return KILN_OK;
+}
+
+int kiln_device_choose(const char *id, const kiln_target **target, kiln_caps *caps, kiln_text *why,
+                       kiln_error *e) {
+    static kiln_caps found[DEVICES_MAX];
+    if (!strcmp(id, "auto")) return choose_auto(target, caps, why, e);
+    char name[16] = "", junk;
+    int index = 0;
+    int fields = sscanf(id, "%15[^:]:%d%c", name, &index, &junk);
+    *target = fields >= 1 && fields != 3 ? kiln_target_find(name) : NULL;
+    if (!*target)
+        return kiln_fail(e, KILN_BAD_INPUT, "unknown device '%s': give auto, or a name that `tune "
+                         "devices` lists, such as opencl:0", id);
+    kiln_error reason = {0};
+    int n = (*target)->devices(found, DEVICES_MAX, &reason);
+    if (n <= 0) return kiln_fail(e, KILN_NO_DEVICE, "no %s device: %s", name, reason.text);
+    if (index < 0 || index >= n)
+        return kiln_fail(e, KILN_BAD_INPUT, "there is no %s:%d, only %s:0 to %s:%d", name, index, name,
+                         name, n - 1);
+    *caps = found[index];
+    kiln_text_printf(why, "%s (%s), as asked", id, caps->name);
+    return KILN_OK;
+}
+
+/* ---- opening ---- */
+
+static int make_directory(const char *path, kiln_error *e) {
+    if (mkdir(path, 0777) && errno != EEXIST)
+        return kiln_fail(e, KILN_IO, "cannot create the directory %s: %s; choose another with --out",
+                         path, strerror(errno));
+    if (access(path, W_OK | X_OK))
+        return kiln_fail(e, KILN_IO, "cannot write into the directory %s: %s; choose another with "
+                         "--out", path, strerror(errno));
+    return KILN_OK;
+}
+
+static int add_problem(kiln_session *s, const char *text, double weight, kiln_error *e) {
+    kiln_result *r = &s->result[s->n_results];
+    int status = kiln_problem_parse(&r->problem, text, e);
+    if (status) return status;
+    kiln_text canonical = {0};
+    kiln_problem_print(&r->problem, &canonical);
+    r->text = kiln_arena_strdup(&s->arena, kiln_text_get(&canonical));
+    kiln_text_free(&canonical);
+    r->weight = weight;
+    for (int i = 0; i < s->n_results; i++) /* the same problem twice is one problem */
+        if (!strcmp(s->result[i].text, r->text)) return KILN_OK;
+    s->n_results++;
+    return KILN_OK;
+}
+
+/* The same command on the same device is the same session: it resumes. */
+static void name_session(kiln_session *s) {
+    kiln_text t = {0};
+    uint8_t digest[32];
+    kiln_text_printf(&t, "%s\n%s %.3f %llu %d\n", s->identity, s->options.strategy, s->options.budget,
+                     (unsigned long long)s->options.seed, s->options.hot);
+    for (int i = 0; i < s->n_results; i++) kiln_text_printf(&t, "%s\n", s->result[i].text);
+    kiln_sha256_of(kiln_text_get(&t), t.size, digest);
+    kiln_hex(digest, 8, s->id);
+    kiln_text_free(&t);
+}
+
+static void recall(kiln_session *s) {
+    char *key = kiln_arena_printf(&s->arena, "spent/%s", s->id);
+    const char *spent = kiln_store_get(s->store, key, &s->arena);
+    s->spent = spent ? atof(spent) : 0;
+    key = kiln_arena_printf(&s->arena, "copy-bandwidth/%s", s->identity);
+    const char *copy = kiln_store_get(s->store, key, &s->arena);
+    s->copy_bandwidth = copy ? atof(copy) : 0;
+}
+
+static void prepare_workers(kiln_session *s) {
+    char id[32];
+    kiln_caps_id(&s->caps, id);
+    s->n_compilers = kiln_topology_cores();
+    if (s->n_compilers > COMPILERS_MAX) s->n_compilers = COMPILERS_MAX;
+    for (int i = 0; i <= s->n_compilers; i++) {
+        kiln_worker *w = &s->worker[i];
+        w->role = i ? KILN_WORKER_COMPILE : KILN_WORKER_MEASURE;
+        w->core = i - 1;
+        snprintf(w->device, sizeof w->device, "%s", id);
+        snprintf(w->cache, sizeof w->cache, "%s", s->cache);
+    }
+}
+
+static int open_places(kiln_session *s, kiln_error *e) {
+    const kiln_session_options *o = &s->options;
+    int status = make_directory(o->out, e);
+    snprintf(s->cache, sizeof s->cache, "%s/cache", o->out);
+    if (!status) status = make_directory(s->cache, e);
+    if (status) return status;
+    /* The driver's own cache, too, lives and dies with the output directory. */
+    char *pocl = kiln_arena_printf(&s->arena, "%s/pocl", s->cache);
+    if (pocl && !make_directory(pocl, NULL)) {
+        char *full = realpath(pocl, NULL);
+        if (full) setenv("POCL_CACHE_DIR", full, 0);
+        free(full);
+    }
+    char *path = o->store_path ? kiln_arena_strdup(&s->arena, o->store_path)
+                               : kiln_arena_printf(&s->arena, "%s/kiln.db", o->out);
+    s->store = path ? kiln_store_open(path, false, e) : NULL;
+    return s->store ? KILN_OK : e->status;
+}
+
+int kiln_session_open(kiln_session *s, const kiln_session_options *o, const char *const *problems,
+                      const double *weights, int n, kiln_error *e) {
+    *s = (kiln_session){.options = *o};
+    kiln_progress_open(&s->progress, o->quiet);
+    s->result = n > 0 && n <= KILN_PROBLEMS_MAX
+                    ? kiln_arena_alloc(&s->arena, (size_t)n * sizeof *s->result) : NULL;
+    if (!s->result)
+        return kiln_fail(e, KILN_BAD_INPUT, "%d problems: a session takes 1 to %d", n, KILN_PROBLEMS_MAX);
+    int status = KILN_OK;
+    for (int i = 0; i < n && !status; i++)
+        status = add_problem(s, problems[i], weights ? weights[i] : 1, e);
+    if (!status && !kiln_strategy_find(o->strategy))
+        status = kiln_fail(e, KILN_BAD_INPUT, "unknown strategy '%s': see tune run --help", o->strategy);
+    kiln_text text = {0};
+    if (!status) status = kiln_device_choose(o->device, &s->target, &s->caps, &text, e);
+    if (!status) {
+        s->why_device = kiln_arena_strdup(&s->arena, kiln_text_get(&text));
+        kiln_text_clear(&text);
+        kiln_caps_identity(&s->caps, &text);
+        s->identity = kiln_arena_strdup(&s->arena, kiln_text_get(&text));
+        status = open_places(s, e);
+    }
+    kiln_text_free(&text);
+    if (status) return status;
+    name_session(s);
+    recall(s);
+    prepare_workers(s);
+    return KILN_OK;
+}
+
+void kiln_session_close(kiln_session *s) {
+    for (int i = 0; i <= s->n_compilers; i++) kiln_worker_stop(&s->worker[i]);
+    kiln_progress_clear(&s->progress);
+    if (s->store) kiln_store_close(s->store);
+    kiln_arena_free(&s->arena);
+}
+
+/* ---- what tune.c and publish.c use ---- */
+
+kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const char *schedule,
+                                const char *phase) {
+    time_t now = time(NULL);
+    struct tm utc;
+    char date[32];
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    return (kiln_record){.problem = r->text, .schedule = schedule, .device = s->identity,
+                         .source = "", .protocol = s->options.hot ? "hot/1" : "cold/1",
+                         .phase = phase, .detail = "", .throttle = "", .vendor = "",
+                         .registers = -1, .local_bytes = -1, .shared_bytes = -1,
+                         .blocks_per_unit = -1, .clock_mhz = -1, .temperature_c = -1,
+                         .power_w = -1, .seed = s->options.seed,
+                         .date = kiln_arena_strdup(&s->arena, date), .session = s->id};
+}
+
+/* Waits for one worker's answer. */
+static int ask(kiln_worker *w, json_t *request, double seconds, json_t **reply, kiln_error *e) {
+    int which;
+    kiln_text detail = {0};
+    *reply = NULL;
+    int status = kiln_worker_send(w, request, seconds, e);
+    while (!status && !*reply) {
+        kiln_worker_event event = kiln_worker_wait(w, 1, 0.2, &which, reply, &detail);
+        if (kiln_interrupted)
+            status = kiln_fail(e, KILN_INTERRUPTED, "interrupted");
+        else if (event == KILN_EVENT_DIED || event == KILN_EVENT_TIMEOUT)
+            status = kiln_fail(e, event == KILN_EVENT_DIED ? KILN_DRIVER : KILN_TIMEOUT, "%s",
+                               kiln_text_get(&detail));
+    }
+    kiln_text_free(&detail);
+    if (!status && json_integer_value(json_object_get(*reply, "status"))) {
+        const char *why = json_string_value(json_object_get(*reply, "error"));
+        status = kiln_fail(e, (int)json_integer_value(json_object_get(*reply, "status")), "%s",
+                           why ? why : "");
+    }
+    return status;
+}
+
+int kiln_session_ask(kiln_session *s, json_t *request, double seconds, json_t **reply,
+                     kiln_error *e) {
+    return ask(&s->worker[0], request, seconds, reply, e);
+}
+
+int kiln_session_compile(kiln_session *s, const char *problem, const char *schedule,
+                         const char *ptx_arch, char unit[65], char suffix[20], kiln_error *e) {
+    json_t *reply, *request = json_pack("{s:s, s:[s], s:s}", "problem", problem, "schedules",
+                                        schedule, "ptx", ptx_arch);
+    int status = ask(&s->worker[1], request, 60, &reply, e);
+    if (!status) {
+        const char *u = json_string_value(json_object_get(reply, "unit"));
+        const char *x = json_string_value(json_array_get(json_object_get(reply, "suffixes"), 0));
+        snprintf(unit, 65, "%s", u ? u : "");
+        snprintf(suffix, 20, "%s", x ? x : "");
+    }
+    json_decref(request);
+    json_decref(reply);
+    return status;
+}
+
+/* ---- the run ---- */
+
+static void measure_copy(kiln_session *s) {
+    if (s->copy_bandwidth > 0) return;
+    kiln_error e = {0};
+    json_t *reply, *request = json_pack("{s:s}", "do", "copy");
+    if (!kiln_session_ask(s, request, 60, &reply, &e)) {
+        s->copy_bandwidth = json_number_value(json_object_get(reply, "bandwidth"));
+        char value[32];
+        snprintf(value, sizeof value, "%.6g", s->copy_bandwidth);
+        kiln_store_put(s->store, kiln_arena_printf(&s->arena, "copy-bandwidth/%s", s->identity),
+                       value, NULL);
+    } else if (e.status != KILN_INTERRUPTED)
+        kiln_progress_say(&s->progress, "copy bandwidth not measured: %s", e.text);
+    json_decref(request);
+    json_decref(reply);
+}
+
+static char *done_key(kiln_session *s, const kiln_result *r) {
+    return kiln_arena_printf(&s->arena, "done/%s/%s", s->id, r->text);
+}
+
+/* The stored result of a problem that an earlier run of this command finished. */
+typedef struct recollection {
+    kiln_session *s;
+    kiln_result *r;
+    const char *schedule;
+} recollection;
+
+static char *keep(kiln_session *s, const char *text) { return kiln_arena_strdup(&s->arena, text); }
+
+static kiln_record keep_record(kiln_session *s, const kiln_record *r) {
+    kiln_text line = {0};
+    kiln_record copy = *r;
+    kiln_record_print(r, &line);
+    kiln_record_parse(&copy, kiln_text_get(&line), line.size, &s->arena, NULL);
+    kiln_text_free(&line);
+    return copy;
+}
+
+static int recall_visit(void *context, int64_t id, const kiln_record *r) {
+    recollection *c = context;
+    (void)id;
+    if (strcmp(r->session, c->s->id)) return 0;
+    if (!strcmp(r->phase, "search")) {
+        c->r->trials++;
+        c->r->failures[r->outcome]++;
+    } else if (!strcmp(r->phase, "final") && !strcmp(r->schedule, c->schedule) &&
+               r->outcome == KILN_OUTCOME_OK) {
+        c->r->winner = keep_record(c->s, r);
+        c->r->have_winner = true;
+    } else if (!strcmp(r->phase, "vendor") && c->r->n_vendors < 4)
+        c->r->vendor[c->r->n_vendors++] = keep_record(c->s, r);
+    return 0;
+}
+
+/* "done" holds UNIT SUFFIX SCHEDULE, or "failed REASON". */
+static bool recall_result(kiln_session *s, kiln_result *r) {
+    const char *done = kiln_store_get(s->store, done_key(s, r), &s->arena);
+    char unit[65], suffix[20];
+    int at = 0;
+    if (!done) return false;
+    if (!strncmp(done, "failed ", 7)) {
+        r->failure = keep(s, done + 7);
+        return r->finished = true;
+    }
+    if (sscanf(done, "%64s %19s %n", unit, suffix, &at) != 2 || !at) return false;
+    recollection c = {s, r, done + at};
+    kiln_query q = {.problem = r->text, .device = s->identity};
+    if (kiln_store_each(s->store, &q, recall_visit, &c, NULL) || !r->have_winner) return false;
+    r->unit = keep(s, unit);
+    r->suffix = keep(s, suffix);
+    return r->finished = true;
+}
+
+static void remember_result(kiln_session *s, const kiln_result *r) {
+    char *value = r->failure ? kiln_arena_printf(&s->arena, "failed %s", r->failure)
+                             : kiln_arena_printf(&s->arena, "%s %s %s", r->unit, r->suffix,
+                                                 r->winner.schedule);
+    if (r->have_winner || r->failure) kiln_store_put(s->store, done_key(s, r), value, NULL);
+}
+
+static void remember_time(kiln_session *s) {
+    char value[32];
+    snprintf(value, sizeof value, "%.3f", s->spent + kiln_now() - s->start);
+    kiln_store_put(s->store, kiln_arena_printf(&s->arena, "spent/%s", s->id), value, NULL);
+}
+
+static void say_result(kiln_session *s, const kiln_result *r) {
+    if (r->failure || !r->have_winner) {
+        kiln_progress_say(&s->progress, "  no winner: %s", r->failure ? r->failure : "not reached");
+        return;
+    }
+    kiln_progress_say(&s->progress, "  %.4g ms, %lld trials of %lld legal: %s", r->winner.median * 1e3,
+                      (long long)r->trials, (long long)r->space, r->winner.schedule);
+}
+
+int kiln_session_run(kiln_session *s, kiln_error *e) {
+    s->start = kiln_now();
+    double weight_left = 0, end = s->start + s->options.budget - s->spent;
+    for (int i = 0; i < s->n_results; i++)
+        if (!recall_result(s, &s->result[i])) weight_left += s->result[i].weight;
+    if (weight_left > 0) measure_copy(s);
+    int status = KILN_OK;
+    for (int i = 0; i < s->n_results && !status && !kiln_interrupted; i++) {
+        kiln_result *r = &s->result[i];
+        if (r->finished) continue;
+        double share = (end - kiln_now()) * r->weight / weight_left;
+        weight_left -= r->weight;
+        if (share < 3) share = 3; /* a resumed session past its budget still finishes each problem */
+        kiln_progress_say(&s->progress, "[%d/%d] %s", i + 1, s->n_results, r->text);
+        kiln_error why = {0};
+        status = kiln_tune_problem(s, r, kiln_now() + share, &why);
+        if (kiln_interrupted) break;
+        if (status == KILN_UNSUPPORTED || status == KILN_WRONG || status == KILN_DRIVER ||
+            status == KILN_TIMEOUT || status == KILN_COMPILE) {
+            /* this problem cannot be done here; the others can */
+            r->failure = kiln_arena_strdup(&s->arena, why.text);
+            status = KILN_OK;
+        } else if (status && e)
+            *e = why;
+        if (!status) remember_result(s, r);
+        if (!status) say_result(s, r);
+        remember_time(s);
+    }
+    remember_time(s);
+    if (kiln_interrupted && !status) status = kiln_fail(e, KILN_INTERRUPTED, "interrupted");
+    return kiln_interrupted ? KILN_INTERRUPTED : status;
+}

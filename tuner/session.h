@@ -1,0 +1,99 @@
+/* A session: one run of `tune` on one device, from problems to winners. It owns the store, the
+ * workers and the clock. Anytime: whenever it is stopped, every finished trial is in the store,
+ * and the same command goes on from there. */
+#ifndef KILN_TUNER_SESSION_H
+#define KILN_TUNER_SESSION_H
+
+#include "kernels/family.h"
+#include "results/store.h"
+#include "search/search.h"
+#include "tuner/progress.h"
+#include "tuner/worker.h"
+
+#include <signal.h>
+
+typedef struct kiln_session_options {
+    const char *device;     /* "auto", "cuda:0" */
+    const char *out;        /* directory */
+    const char *store_path; /* NULL: OUT/kiln.db */
+    const char *strategy;   /* "model" */
+    double budget;          /* seconds for all problems together */
+    uint64_t seed;
+    bool hot, quiet, vendors;
+    int64_t max_trials;     /* per problem; 0: the budget alone decides */
+} kiln_session_options;
+
+enum { KILN_PROBLEMS_MAX = 256, KILN_FINALISTS_MAX = 10 };
+
+/* What came of one problem. Strings live in the session's arena. */
+typedef struct kiln_result {
+    kiln_problem problem;
+    char *text;             /* canonical */
+    double weight;          /* share of the budget */
+    bool finished;          /* searched and finalised */
+    char *failure;          /* why there is no winner, or NULL */
+    kiln_record winner;     /* phase "final", or the best of the search when cut short */
+    bool have_winner;
+    char *unit, *suffix;    /* its compiled unit in the cache */
+    int n_vendors;
+    kiln_record vendor[4];
+    int64_t space, raw, trials;
+    int failures[KILN_OUTCOME_COUNT];
+} kiln_result;
+
+typedef struct kiln_session {
+    kiln_session_options options;
+    const kiln_target *target;
+    kiln_caps caps;
+    char *identity;         /* kiln_caps_identity */
+    char *why_device;       /* what was chosen, and why */
+    char id[17];            /* names this command: same suite, options and device */
+    char cache[512];        /* compiled units */
+    kiln_store *store;
+    kiln_arena arena;
+    int n_results;
+    kiln_result *result;
+    int n_compilers;
+    kiln_worker worker[65]; /* [0] measures, the rest compile */
+    char measuring[64];     /* hash of what the measuring worker has set up, "" nothing */
+    double start, spent;    /* seconds: spent by earlier runs of the same command */
+    double copy_bandwidth;  /* bytes per second, measured; 0 unknown */
+    double time_compile, time_verify, time_measure, time_search; /* seconds, summed */
+    kiln_progress progress;
+} kiln_session;
+
+/* Set by SIGINT and SIGTERM. */
+extern volatile sig_atomic_t kiln_interrupted;
+
+/* Finds "auto" or an id among all devices; `why` receives the sentence about the choice. */
+int kiln_device_choose(const char *id, const kiln_target **target, kiln_caps *caps, kiln_text *why,
+                       kiln_error *e);
+
+/* Opens device, store and cache for problems given as texts with weights (NULL: all 1). */
+int kiln_session_open(kiln_session *s, const kiln_session_options *o, const char *const *problems,
+                      const double *weights, int n, kiln_error *e);
+/* Tunes all problems within the budget. KILN_INTERRUPTED after a signal: results hold the best so
+ * far. */
+int kiln_session_run(kiln_session *s, kiln_error *e);
+void kiln_session_close(kiln_session *s);
+
+/* One problem (session.c calls it in turn); `until` is when its search must end. */
+int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error *e);
+/* Compiles schedules into one unit and waits; for winners and fallbacks. */
+int kiln_session_compile(kiln_session *s, const char *problem, const char *schedule,
+                         const char *ptx_arch, char unit[65], char suffix[20], kiln_error *e);
+/* Sends one request to the measuring worker and waits; starts it anew when it died. */
+int kiln_session_ask(kiln_session *s, json_t *request, double seconds, json_t **reply,
+                     kiln_error *e);
+/* Fills a record's fields that are the same for every trial of a problem. */
+kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const char *schedule,
+                                const char *phase);
+
+/* Table, plots, library from what is in the session's results (tuner/publish.c). Prints the table
+ * unless quiet. Paths written are told through progress. */
+int kiln_publish(kiln_session *s, kiln_error *e);
+/* The library alone. `complete`: recompile each winner alone (smaller); otherwise use the units at
+ * hand, which takes no time. */
+int kiln_publish_library(kiln_session *s, const char *path, bool complete, kiln_error *e);
+
+#endif
