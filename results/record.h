@@ -34,7 +34,7 @@ typedef enum kiln_outcome {
 const char *kiln_outcome_name(kiln_outcome o);
 kiln_outcome kiln_outcome_parse(const char *text); /* KILN_OUTCOME_COUNT: unknown */
 
-enum { KILN_RECORD_VERSION = 1 };
+enum { KILN_RECORD_VERSION = 1, KILN_SAMPLES_MAX = 65536, KILN_RECORD_LINE_MAX = 4 << 20 };
 
 /* Strings are never NULL ("" instead) and live in the arena given when the record was read. */
 typedef struct kiln_record {
@@ -63,13 +63,19 @@ typedef struct kiln_record {
     double vendor_ratio, vendor_ratio_low, vendor_ratio_high;
 } kiln_record;
 
-/* One line without the newline. */
+/* One line without the newline; fields at their default (empty, 0, unknown) are left out. Bytes
+ * that are not UTF-8 (a compiler's words) become U+FFFD, and a NaN or infinite number the largest
+ * finite one, because JSON has neither: everything else reads back equal. */
 void kiln_record_print(const kiln_record *r, kiln_text *out);
 /* Parses one line; the error names the field at fault. Unknown fields are ignored (a newer minor
  * version), a higher `version` is refused. */
 int kiln_record_parse(kiln_record *r, const char *line, size_t n, kiln_arena *arena, kiln_error *e);
 
-/* Fills median, p05, p95 from samples. */
+/* What parsing demands beyond syntax, for a record made in memory: required texts are there, times
+ * are finite, not negative and in order, the sample count is bounded. The store asks this first. */
+int kiln_record_check(const kiln_record *r, kiln_error *e);
+
+/* Fills median, p05, p95 from samples (linear interpolation between order statistics). */
 void kiln_record_summarise(kiln_record *r);
 
 #endif

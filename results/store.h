@@ -40,7 +40,7 @@ const char *kiln_store_get(kiln_store *s, const char *key, kiln_arena *arena);
 
 /* JSON lines. Export writes aside and renames. Import is one transaction: malformed lines are
  * reported one by one through `bad` (line number, sentence) and skipped, duplicates (equal text)
- * are skipped; nothing is half-written. */
+ * are skipped; nothing is half-written. `skipped` counts both kinds. */
 int kiln_store_export(kiln_store *s, const kiln_query *q, const char *path, int64_t *n,
                       kiln_error *e);
 int kiln_store_import(kiln_store *s, const char *path,
