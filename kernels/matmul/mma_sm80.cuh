@@ -25,9 +25,8 @@
  * stores of up to 16 bytes. With SPLIT > 1 partial sums go to the workspace instead and
  * NAME(reduce) finishes: the sum runs in a fixed order, so results repeat bit by bit.
  *
- * The emitter puts before this file: the parameters below, TYPE (bf16, f16 or i8), TA, TB,
- * FINISH_PARAMS and FINISH_ARGS (the operands of the statements), NAME(finish) for STORE elements
- * and NAME(finish_1) for one. The file is kept in the common part of C and CUDA C++, with the
+ * The emitter puts before this file: the parameters below, what matmul.h's
+ * kiln_matmul_emit_problem lists, and NAME(finish) for STORE elements. The file is kept in the common part of C and CUDA C++, with the
  * instructions in one place (PRIMITIVES), so that tests run all of it on a CPU. */
 #ifndef TM
 #define TM 128 /* tile of the result */
@@ -38,32 +37,28 @@
 #define STAGES 4
 #define GROUP 8  /* tiles along m that run side by side, for the L2 cache */
 #define SPLIT 1  /* parts of k in blocks of their own */
-#define BLOCKS 1 /* resident blocks per SM that registers must allow */
+#define RESIDENT 1 /* blocks per SM that registers must allow */
 #define COPY 16  /* bytes of a cp.async: 16, 8 or 4, what the operands' alignment allows */
 #define STORE 8  /* neighbours of a row finished together */
 #endif
-#ifndef TYPE
-#define TYPE bf16
-#define INTEGER 0
-#define TA 0 /* A is stored k x m */
-#define TB 0 /* B is stored n x k */
-#define FINISH_PARAMS STORAGE(bf16) *RESTRICT p_out, i64 ld_out, i64 step_out
-#define FINISH_ARGS p_out, ld_out, step_out
-#define NAME(x) x
-FUNC void finish(int batch, int row, int col, const float *sum, FINISH_PARAMS) {
-    WRITE_N(bf16, STORE, p_out, batch * step_out + row * ld_out + col, sum);
-}
-FUNC void finish_1(int batch, int row, int col, const float *sum, FINISH_PARAMS) {
-    WRITE_N(bf16, 1, p_out, batch * step_out + row * ld_out + col, sum);
+#ifndef TA
+#define TA bf16 /* types of a, b and out */
+#define TB bf16
+#define TO bf16
+#define TRANSPOSE_A 0 /* a is stored k x m */
+#define TRANSPOSE_B 0 /* b is stored n x k */
+#define ACC float
+#define ACC_INT 0
+#define NAME(x) mma_##x
+#define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, STORAGE(TO) *RESTRICT out
+#define EPILOGUE_ARGS m, n, ldo, stride_o, out
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const float *sum) {
+    (void)m, (void)n;
+    WRITE_N(bf16, STORE, out, batch * stride_o + row * ldo + col, sum);
 }
 #endif
 
-#define ELEMENT ((int)sizeof(STORAGE(TYPE)))
-#if INTEGER
-#define SUM int
-#else
-#define SUM float
-#endif
+#define ELEMENT ((int)sizeof(STORAGE(TA)))
 #define WARPS (WARPS_M * WARPS_N)
 #define THREADS (WARPS * 32)
 #define WTM (TM / WARPS_M)
@@ -71,10 +66,10 @@ FUNC void finish_1(int batch, int row, int col, const float *sum, FINISH_PARAMS)
 #define MI (WTM / 16)
 #define NI (WTN / 8)
 #define KS (TK * ELEMENT / 32) /* k-steps of a slot: even, so that fragment buffers alternate */
-#define LINES_A (TA ? TK : TM)
-#define LINES_B (TB ? TN : TK)
-#define LINE_A ((TA ? TM : TK) * ELEMENT)
-#define LINE_B ((TB ? TK : TN) * ELEMENT)
+#define LINES_A (TRANSPOSE_A ? TK : TM)
+#define LINES_B (TRANSPOSE_B ? TN : TK)
+#define LINE_A ((TRANSPOSE_A ? TM : TK) * ELEMENT)
+#define LINE_B ((TRANSPOSE_B ? TK : TN) * ELEMENT)
 #define TILE_A (TM * TK * ELEMENT)
 #define TILE_B (TN * TK * ELEMENT)
 #define SLOT (TILE_A + TILE_B)
@@ -95,7 +90,7 @@ FUNC void finish_1(int batch, int row, int col, const float *sum, FINISH_PARAMS)
 #define MMA_bf16 "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
 #define MMA_f16 "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 #define MMA_i8 "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-#if INTEGER
+#if ACC_INT
 #define SUM_REGISTER "+r"
 #else
 #define SUM_REGISTER "+f"
@@ -133,8 +128,8 @@ FUNC void NAME(matrices_trans)(u32 *r, u32 at) {
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(at));
 }
-FUNC void NAME(mma)(SUM *c, const u32 *a, const u32 *b) {
-    asm volatile(CAT(MMA_, TYPE) " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+FUNC void NAME(mma)(ACC *c, const u32 *a, const u32 *b) {
+    asm volatile(CAT(MMA_, TA) " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                                  "{%0, %1, %2, %3};"
                  : SUM_REGISTER(c[0]), SUM_REGISTER(c[1]), SUM_REGISTER(c[2]), SUM_REGISTER(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -158,8 +153,8 @@ typedef struct {
 
 /* base: the operand at k = k0; ld in bytes; mn0 and mn: this block's first and the last+1 row of A
  * (column of B). by_k: one line a k. */
-FUNC NAME(feed) NAME(feed_at)(const u8 *base, i64 ld, int mn0, int mn, int line_bytes, int rounds,
-                              bool by_k) {
+FUNC void NAME(feed_at)(NAME(feed) * to, const u8 *base, i64 ld, int mn0, int mn, int line_bytes,
+                        int rounds, bool by_k) {
     const int parts = line_bytes / COPY, lines = THREADS / parts;
     NAME(feed) f;
     f.line = THREAD(0) / parts;
@@ -178,7 +173,7 @@ FUNC NAME(feed) NAME(feed_at)(const u8 *base, i64 ld, int mn0, int mn, int line_
             f.inside |= (u32)(mn0 + f.line + r * lines < mn) << r;
         }
     }
-    return f;
+    *to = f;
 }
 
 /* Round r of the next tile into the tile at `to`; k_left elements of k are still to come. */
@@ -196,27 +191,27 @@ FUNC void NAME(feed_piece)(const NAME(feed) * a, const NAME(feed) * b, u32 slot,
                            int piece, int pieces) {
     UNROLL for (int r = 0; r < ROUNDS_A; r++) {
         if (r * pieces / (ROUNDS_A + ROUNDS_B) == piece)
-            NAME(feed_round)(a, slot, r, k_left, LINE_A, TA);
+            NAME(feed_round)(a, slot, r, k_left, LINE_A, TRANSPOSE_A);
     }
     UNROLL for (int r = 0; r < ROUNDS_B; r++) {
         if ((ROUNDS_A + r) * pieces / (ROUNDS_A + ROUNDS_B) == piece)
-            NAME(feed_round)(b, slot + TILE_A, r, k_left, LINE_B, !TB);
+            NAME(feed_round)(b, slot + TILE_A, r, k_left, LINE_B, !TRANSPOSE_B);
     }
 }
 
 /* ---- fragments. Offsets of a lane inside a tile: an array entry where the swizzle changes with
  * the index (k-step along a k-line, fragment along the other kind), else a constant distance. */
-#define OFFSETS_A (TA ? MI : KS)
-#define OFFSETS_B (TB ? KS : NI / 2)
+#define OFFSETS_A (TRANSPOSE_A ? MI : KS)
+#define OFFSETS_B (TRANSPOSE_B ? KS : NI / 2)
 
 FUNC void NAME(offsets)(u32 *a, u32 *b, int warp_m, int warp_n) {
     const int lane = THREAD(0) % 32, low = lane & 7, mid = lane >> 3 & 1, high = lane >> 4;
     UNROLL for (int i = 0; i < OFFSETS_A; i++) {
-        a[i] = TA ? PLACE(LINE_A, low + high * 8, (warp_m * WTM + i * 16) / 8 + mid)
+        a[i] = TRANSPOSE_A ? PLACE(LINE_A, low + high * 8, (warp_m * WTM + i * 16) / 8 + mid)
                   : PLACE(LINE_A, warp_m * WTM + low + mid * 8, i * 2 + high);
     }
     UNROLL for (int i = 0; i < OFFSETS_B; i++) {
-        b[i] = TB ? PLACE(LINE_B, warp_n * WTN + low + high * 8, i * 2 + mid)
+        b[i] = TRANSPOSE_B ? PLACE(LINE_B, warp_n * WTN + low + high * 8, i * 2 + mid)
                   : PLACE(LINE_B, low + mid * 8, (warp_n * WTN + i * 16) / 8 + high);
     }
 }
@@ -224,18 +219,18 @@ FUNC void NAME(offsets)(u32 *a, u32 *b, int warp_m, int warp_n) {
 FUNC void NAME(load)(u32 (*fa)[4], u32 (*fb)[2], const u32 *off_a, const u32 *off_b, u32 slot,
                      int ks) {
     UNROLL for (int i = 0; i < MI; i++) {
-        if (TA) NAME(matrices_trans)(fa[i], slot + off_a[TA ? i : 0] + ks * 16 * LINE_A);
-        else NAME(matrices)(fa[i], slot + off_a[TA ? 0 : ks] + i * 16 * LINE_A);
+        if (TRANSPOSE_A) NAME(matrices_trans)(fa[i], slot + off_a[TRANSPOSE_A ? i : 0] + ks * 16 * LINE_A);
+        else NAME(matrices)(fa[i], slot + off_a[TRANSPOSE_A ? 0 : ks] + i * 16 * LINE_A);
     }
     UNROLL for (int j = 0; j < NI / 2; j++) {
         const u32 at = slot + TILE_A;
-        if (TB) NAME(matrices)(fb[2 * j], at + off_b[TB ? ks : 0] + j * 16 * LINE_B);
-        else NAME(matrices_trans)(fb[2 * j], at + off_b[TB ? 0 : j] + ks * 16 * LINE_B);
+        if (TRANSPOSE_B) NAME(matrices)(fb[2 * j], at + off_b[TRANSPOSE_B ? ks : 0] + j * 16 * LINE_B);
+        else NAME(matrices_trans)(fb[2 * j], at + off_b[TRANSPOSE_B ? 0 : j] + ks * 16 * LINE_B);
     }
 }
 
 /* Every second row of fragments runs backwards: neighbours in time share an operand. */
-FUNC void NAME(multiply)(SUM (*sum)[NI][4], u32 (*fa)[4], u32 (*fb)[2]) {
+FUNC void NAME(multiply)(ACC (*sum)[NI][4], u32 (*fa)[4], u32 (*fb)[2]) {
     UNROLL for (int i = 0; i < MI; i++) {
         UNROLL for (int jj = 0; jj < NI; jj++) {
             const int j = i % 2 ? NI - 1 - jj : jj;
@@ -253,7 +248,7 @@ FUNC void NAME(tile_place)(int tile, int m, int n, int *row, int *col) {
     *col = inside / tall * TN;
 }
 
-FUNC void NAME(take)(SUM *to, const SUM *from) {
+FUNC void NAME(take)(ACC *to, const ACC *from) {
 #if STORE >= 4
     UNROLL for (int e = 0; e < STORE; e += 4) {
         *(NAME(quad) *)(to + e) = *(const NAME(quad) *)(from + e);
@@ -263,45 +258,34 @@ FUNC void NAME(take)(SUM *to, const SUM *from) {
 #endif
 }
 
-/* STORE neighbours of a row: to the statements, or the tail one by one. */
-FUNC void NAME(finish_row)(int batch, int row, int col, int n, const SUM *at, FINISH_PARAMS) {
-    if (col + STORE <= n) {
-        __align__(16) SUM v[STORE];
-        NAME(take)(v, at);
-        NAME(finish)(batch, row, col, v, FINISH_ARGS);
-    } else {
-        UNROLL_N(1) for (int e = 0; col + e < n; e++) {
-            NAME(finish_1)(batch, row, col + e, at + e, FINISH_ARGS);
-        }
-    }
-}
-
 /* Partial sums: dense rows of `pitch` words, a multiple of 8, per part and batch entry. */
-FUNC i64 NAME(work_at)(int part, int batch, int batches, int row, int m, int col, int n) {
+FUNC i64 NAME(work_at)(int part, int batch, int row, int col, i64 m, i64 n) {
     const i64 pitch = (n + 7) / 8 * 8;
-    return (((i64)part * batches + batch) * m + row) * pitch + col;
+    return (((i64)part * BLOCKS(1) + batch) * m + row) * pitch + col;
 }
 
 #if SPLIT > 1
-#define DRAIN_PARAMS SUM *work
-#define DRAIN_ARGS work
+#define DRAIN_PARAMS i64 m, i64 n, ACC *RESTRICT work
+#define DRAIN_ARGS m, n, work
 #else
-#define DRAIN_PARAMS FINISH_PARAMS
-#define DRAIN_ARGS FINISH_ARGS
+#define DRAIN_PARAMS EPILOGUE_PARAMS
+#define DRAIN_ARGS EPILOGUE_ARGS
 #endif
 
-FUNC void NAME(drain_row)(int batch, int row, int col, int m, int n, const SUM *at, DRAIN_PARAMS) {
+/* STORE neighbours of a row: n is a multiple of STORE. */
+FUNC void NAME(drain_row)(DRAIN_PARAMS, int batch, int row, int col, const ACC *at) {
 #if SPLIT > 1
-    NAME(take)(work + NAME(work_at)(BLOCK(2), batch, BLOCKS(1), row, m, col, n), at);
+    NAME(take)(work + NAME(work_at)(BLOCK(2), batch, row, col, m, n), at);
 #else
-    (void)m;
-    NAME(finish_row)(batch, row, col, n, at, DRAIN_ARGS);
+    __align__(16) ACC v[STORE];
+    NAME(take)(v, at);
+    NAME(finish)(DRAIN_ARGS, batch, row, col, v);
 #endif
 }
 
 /* The warp's accumulators, through `stage` (its own SLABS * 16 * PITCH words), into the result.
  * row0, col0: of the warp's tile. */
-FUNC void NAME(drain)(SUM (*sum)[NI][4], SUM *stage, int batch, int row0, int col0, int m, int n,
+FUNC void NAME(drain)(ACC (*sum)[NI][4], ACC *stage, int batch, int row0, int col0,
                       DRAIN_PARAMS) {
     const int lane = THREAD(0) % 32, g = lane / 4, t = lane % 4;
     const int across = WTN / STORE; /* pieces of a row */
@@ -309,8 +293,8 @@ FUNC void NAME(drain)(SUM (*sum)[NI][4], SUM *stage, int batch, int row0, int co
         NAME(warp_barrier)();
         UNROLL for (int i = 0; i < SLABS; i++) {
             UNROLL for (int j = 0; j < NI; j++) {
-                SUM *at = stage + (i * 16 + g) * PITCH + j * 8 + t * 2;
-                const SUM *s = sum[pass * SLABS + i][j];
+                ACC *at = stage + (i * 16 + g) * PITCH + j * 8 + t * 2;
+                const ACC *s = sum[pass * SLABS + i][j];
                 at[0] = s[0], at[1] = s[1];
                 at[8 * PITCH] = s[2], at[8 * PITCH + 1] = s[3];
             }
@@ -320,33 +304,32 @@ FUNC void NAME(drain)(SUM (*sum)[NI][4], SUM *stage, int batch, int row0, int co
             const int r = x / across, c = x % across * STORE;
             const int row = row0 + pass * SLABS * 16 + r, col = col0 + c;
             if (row < m && col < n)
-                NAME(drain_row)(batch, row, col, m, n, stage + r * PITCH + c, DRAIN_ARGS);
+                NAME(drain_row)(DRAIN_ARGS, batch, row, col, stage + r * PITCH + c);
         }
     }
 }
 
 /* grid: tiles, batch, parts of k. part_k: elements of k per part, a multiple of TK. */
-ENTRY(THREADS, BLOCKS)
-NAME(main)(const STORAGE(TYPE) *RESTRICT p_a, const STORAGE(TYPE) *RESTRICT p_b, int m, int n,
-           int k, int part_k, i64 ld_a, i64 ld_b, i64 step_a, i64 step_b, DRAIN_PARAMS) {
+ENTRY(THREADS, RESIDENT)
+NAME(main)(const STORAGE(TA) *RESTRICT a, const STORAGE(TB) *RESTRICT b, int k, int part_k,
+           i64 lda, i64 ldb, i64 stride_a, i64 stride_b, DRAIN_PARAMS) {
     POOL(NAME(pool));
     if (m <= 0 || n <= 0) return;
     const int batch = BLOCK(1), k0 = BLOCK(2) * part_k, k1 = min(k, k0 + part_k);
     const int warp = THREAD(0) / 32, warp_m = warp / WARPS_N, warp_n = warp % WARPS_N;
     const u32 pool = SHARED_BASE(NAME(pool));
     int row0, col0;
-    NAME(tile_place)(BLOCK(0), m, n, &row0, &col0);
+    NAME(tile_place)(BLOCK(0), (int)m, (int)n, &row0, &col0);
 
-    NAME(feed)
-    a = NAME(feed_at)((const u8 *)(p_a + batch * step_a + k0 * (TA ? ld_a : 1)), ld_a * ELEMENT,
-                      row0, m, LINE_A, ROUNDS_A, TA);
-    NAME(feed)
-    b = NAME(feed_at)((const u8 *)(p_b + batch * step_b + k0 * (TB ? 1 : ld_b)), ld_b * ELEMENT,
-                      col0, n, LINE_B, ROUNDS_B, !TB);
+    a += batch * stride_a + k0 * (TRANSPOSE_A ? lda : 1);
+    b += batch * stride_b + k0 * (TRANSPOSE_B ? 1 : ldb);
+    NAME(feed) feed_a, feed_b;
+    NAME(feed_at)(&feed_a, (const u8 *)a, lda * ELEMENT, row0, (int)m, LINE_A, ROUNDS_A, TRANSPOSE_A);
+    NAME(feed_at)(&feed_b, (const u8 *)b, ldb * ELEMENT, col0, (int)n, LINE_B, ROUNDS_B, !TRANSPOSE_B);
     u32 off_a[OFFSETS_A], off_b[OFFSETS_B];
     NAME(offsets)(off_a, off_b, warp_m, warp_n);
 
-    SUM sum[MI][NI][4];
+    ACC sum[MI][NI][4];
     UNROLL for (int i = 0; i < MI; i++) {
         UNROLL for (int j = 0; j < NI; j++) {
             UNROLL for (int e = 0; e < 4; e++) sum[i][j][e] = 0;
@@ -355,9 +338,9 @@ NAME(main)(const STORAGE(TYPE) *RESTRICT p_a, const STORAGE(TYPE) *RESTRICT p_b,
 
     int k_left = k1 - k0; /* of the next tile to be copied; below 0: copies write zeros */
     UNROLL for (int s = 0; s < STAGES - 1; s++) {
-        NAME(feed_piece)(&a, &b, pool + s * SLOT, k_left, 0, 1);
+        NAME(feed_piece)(&feed_a, &feed_b, pool + s * SLOT, k_left, 0, 1);
         NAME(copies_end)();
-        a.from += a.tile, b.from += b.tile, k_left -= TK;
+        feed_a.from += feed_a.tile, feed_b.from += feed_b.tile, k_left -= TK;
     }
     COPIES_WAIT(STAGES - 2);
 
@@ -372,11 +355,11 @@ NAME(main)(const STORAGE(TYPE) *RESTRICT p_a, const STORAGE(TYPE) *RESTRICT p_b,
         UNROLL for (int ks = 0; ks < KS; ks++) {
             if (ks < KS - 1) {
                 NAME(load)(fa[(ks + 1) % 2], fb[(ks + 1) % 2], off_a, off_b, reads, ks + 1);
-                NAME(feed_piece)(&a, &b, writes, k_left, ks, KS - 1);
+                NAME(feed_piece)(&feed_a, &feed_b, writes, k_left, ks, KS - 1);
             }
             if (ks == KS - 2) {
                 NAME(copies_end)();
-                a.from += a.tile, b.from += b.tile, k_left -= TK;
+                feed_a.from += feed_a.tile, feed_b.from += feed_b.tile, k_left -= TK;
                 writes = reads;
                 reads = reads == pool + (STAGES - 1) * SLOT ? pool : reads + SLOT;
             }
@@ -388,30 +371,59 @@ NAME(main)(const STORAGE(TYPE) *RESTRICT p_a, const STORAGE(TYPE) *RESTRICT p_b,
         }
     }
     COPIES_WAIT(0); /* zeros may still be on their way into the memory that drain uses */
-    NAME(drain)(sum, (SUM *)NAME(pool) + warp * SLABS * 16 * PITCH, batch, row0 + warp_m * WTM,
-                col0 + warp_n * WTN, m, n, DRAIN_ARGS);
+    NAME(drain)(sum, (ACC *)NAME(pool) + warp * SLABS * 16 * PITCH, batch, row0 + warp_m * WTM,
+                col0 + warp_n * WTN, DRAIN_ARGS);
 }
 
 #if SPLIT > 1
 /* grid: 256 threads over rows x pieces of STORE columns, batch. */
 ENTRY(256, 1)
-NAME(reduce)(const SUM *RESTRICT work, int m, int n, FINISH_PARAMS) {
-    const int across = (n + STORE - 1) / STORE, batch = BLOCK(1);
-    const i64 x = (i64)BLOCK(0) * 256 + THREAD(0);
-    if (m <= 0 || n <= 0 || x >= (i64)across * m) return;
-    const int row = (int)(x / across), col = (int)(x % across) * STORE;
-    __align__(16) SUM v[STORE], part[STORE];
+NAME(reduce)(const ACC *RESTRICT work, EPILOGUE_PARAMS) {
+    const i64 across = n / STORE, x = (i64)BLOCK(0) * 256 + THREAD(0);
+    if (m <= 0 || n <= 0 || x >= across * m) return;
+    const int batch = BLOCK(1), row = (int)(x / across), col = (int)(x % across) * STORE;
+    __align__(16) ACC v[STORE], part[STORE];
     UNROLL for (int e = 0; e < STORE; e++) v[e] = 0;
     UNROLL for (int s = 0; s < SPLIT; s++) {
-        NAME(take)(part, work + NAME(work_at)(s, batch, BLOCKS(1), row, m, col, n));
+        NAME(take)(part, work + NAME(work_at)(s, batch, row, col, m, n));
         UNROLL for (int e = 0; e < STORE; e++) v[e] += part[e];
     }
-    if (col + STORE <= n) {
-        NAME(finish)(batch, row, col, v, FINISH_ARGS);
-    } else {
-        UNROLL for (int e = 0; e < STORE; e++) {
-            if (col + e < n) NAME(finish_1)(batch, row, col + e, v + e, FINISH_ARGS);
-        }
-    }
+    NAME(finish)(EPILOGUE_ARGS, batch, row, col, v);
 }
 #endif
+
+/* Several programs share a unit. */
+#undef ELEMENT
+#undef WARPS
+#undef THREADS
+#undef WTM
+#undef WTN
+#undef MI
+#undef NI
+#undef KS
+#undef LINES_A
+#undef LINES_B
+#undef LINE_A
+#undef LINE_B
+#undef TILE_A
+#undef TILE_B
+#undef SLOT
+#undef ROUNDS_A
+#undef ROUNDS_B
+#undef PITCH
+#undef ROOM
+#undef SLABS
+#undef SWIZZLE
+#undef PLACE
+#undef MMA_bf16
+#undef MMA_f16
+#undef MMA_i8
+#undef SUM_REGISTER
+#undef COPIES_WAIT
+#undef POOL
+#undef ENTRY
+#undef SHARED_BASE
+#undef OFFSETS_A
+#undef OFFSETS_B
+#undef DRAIN_PARAMS
+#undef DRAIN_ARGS
