@@ -1,0 +1,136 @@
+#include "kernels/type.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t bytes;
+    double roundoff;
+} types[KILN_TYPE_COUNT] = {
+#define X(name, text, bytes, u) [KILN_##name] = {text, bytes, u},
+    KILN_TYPES(X)
+#undef X
+};
+
+/* The float formats narrower than 32 bits: sign, exponent with this bias, mantissa. `top` is the
+ * largest finite pattern, `above` what lies beyond it (infinity; NaN in e4m3, which has none). */
+typedef struct format {
+    int mantissa, bias;
+    uint32_t sign, top, above, nan;
+} format;
+
+static const format formats[KILN_TYPE_COUNT] = {
+    [KILN_F16] = {10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00},
+    [KILN_BF16] = {7, 127, 0x8000, 0x7f7f, 0x7f80, 0x7fc0},
+    [KILN_E4M3] = {3, 7, 0x80, 0x7e, 0x7f, 0x7f},
+    [KILN_E5M2] = {2, 15, 0x80, 0x7b, 0x7c, 0x7e},
+};
+
+const char *kiln_type_name(kiln_type t) { return t < KILN_TYPE_COUNT ? types[t].name : "?"; }
+
+kiln_type kiln_type_parse(const char *name, size_t n) {
+    for (int t = KILN_NONE + 1; t < KILN_TYPE_COUNT; t++)
+        if (strlen(types[t].name) == n && !memcmp(types[t].name, name, n)) return (kiln_type)t;
+    return KILN_TYPE_COUNT;
+}
+
+size_t kiln_type_bytes(kiln_type t) {
+    assert(t < KILN_TYPE_COUNT);
+    return types[t].bytes;
+}
+
+double kiln_type_roundoff(kiln_type t) {
+    assert(t < KILN_TYPE_COUNT);
+    return types[t].roundoff;
+}
+
+static double decode(const format *f, uint32_t bits) {
+    uint32_t magnitude = bits & ~f->sign;
+    double sign = bits & f->sign ? -1 : 1;
+    if (magnitude > f->top) return magnitude == f->above && f->above != f->nan ? sign * INFINITY : NAN;
+    int exponent = (int)(magnitude >> f->mantissa);
+    uint32_t fraction = magnitude & ((1u << f->mantissa) - 1);
+    if (exponent) fraction |= 1u << f->mantissa;
+    return sign * ldexp(fraction, (exponent ? exponent : 1) - f->bias - f->mantissa);
+}
+
+/* Rounds the double's own bits to nearest even, so that no value is rounded twice. Where the
+ * result would be subnormal, adding a power of two lets the addition round at the right place. */
+static uint32_t encode(const format *f, double x) {
+    double magnitude = fabs(x);
+    uint32_t sign = signbit(x) ? f->sign : 0;
+    if (isnan(x)) return sign | f->nan;
+    uint64_t bits;
+    if (magnitude < ldexp(1, 1 - f->bias)) {
+        double quantum = ldexp(1, 1 - f->bias - f->mantissa);
+        return sign | (uint32_t)((magnitude / quantum + 0x1p52) - 0x1p52);
+    }
+    memcpy(&bits, &magnitude, sizeof bits);
+    int drop = 52 - f->mantissa;
+    bits += (UINT64_C(1) << (drop - 1)) - 1 + (bits >> drop & 1);
+    bits = (bits >> drop) - ((uint64_t)(1023 - f->bias) << f->mantissa);
+    return sign | (bits > f->top ? f->above : (uint32_t)bits);
+}
+
+double kiln_type_read(kiln_type t, const void *p) {
+    union {
+        double f64;
+        float f32;
+        uint16_t u16;
+        uint8_t u8;
+        int32_t i32;
+        int8_t i8;
+    } v;
+    memcpy(&v, p, kiln_type_bytes(t));
+    switch (t) {
+    case KILN_F64: return v.f64;
+    case KILN_F32: return v.f32;
+    case KILN_F16:
+    case KILN_BF16: return decode(&formats[t], v.u16);
+    case KILN_E4M3:
+    case KILN_E5M2: return decode(&formats[t], v.u8);
+    case KILN_I32: return v.i32;
+    case KILN_I8: return v.i8;
+    default: assert(!"a type with elements"); return NAN;
+    }
+}
+
+/* NaN becomes 0: an integer has no better word for it. */
+static int32_t saturate(double x, int32_t low, int32_t high) {
+    if (isnan(x)) return 0;
+    x = nearbyint(x);
+    return x <= low ? low : x >= high ? high : (int32_t)x;
+}
+
+void kiln_type_write(kiln_type t, void *p, double value) {
+    float f32 = (float)value;
+    uint16_t u16;
+    uint8_t u8;
+    int32_t i32;
+    int8_t i8;
+    switch (t) {
+    case KILN_F64: memcpy(p, &value, sizeof value); break;
+    case KILN_F32: memcpy(p, &f32, sizeof f32); break;
+    case KILN_F16:
+    case KILN_BF16:
+        u16 = (uint16_t)encode(&formats[t], value);
+        memcpy(p, &u16, sizeof u16);
+        break;
+    case KILN_E4M3:
+    case KILN_E5M2:
+        u8 = (uint8_t)encode(&formats[t], value);
+        memcpy(p, &u8, sizeof u8);
+        break;
+    case KILN_I32:
+        i32 = saturate(value, INT32_MIN, INT32_MAX);
+        memcpy(p, &i32, sizeof i32);
+        break;
+    case KILN_I8:
+        i8 = (int8_t)saturate(value, INT8_MIN, INT8_MAX);
+        memcpy(p, &i8, sizeof i8);
+        break;
+    default: assert(!"a type with elements");
+    }
+}
