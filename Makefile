@@ -21,7 +21,7 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
 CFLAGS  += -std=c11 -D_GNU_SOURCE -DKILN_RELEASE='"$(VERSION)"' -DCL_TARGET_OPENCL_VERSION=120 \
            -DCL_USE_DEPRECATED_OPENCL_1_2_APIS $(WARN) $(OPT) $(SANITIZE) -fPIC -pthread -I. -I$(BUILD)/gen
 LDFLAGS += -pthread $(SANITIZE)
-TUNE_LIBS := -lsqlite3 -ljansson -lxgboost -lhwloc -lm -ldl
+TUNE_LIBS := -lsqlite3 -ljansson -lxgboost -lz -lhwloc -lm -ldl
 KILN_LIBS := -lm -ldl
 
 GEN := $(BUILD)/gen

@@ -20,8 +20,10 @@ typedef struct kiln_model_options {
     int rounds;        /* most; 0: 60 */
     double eta;        /* 0: 0.3 */
     double clip;       /* times above clip x the best count as that; 0: no clipping */
-    double held_out;   /* share of rows for early stopping; 0: 0.2 when 40 rows or more, else none */
-    int members;       /* ensemble size for uncertainty; 0: 1 */
+    double held_out;   /* share of rows for early stopping; 0: 0.2 when 40 rows or more, else none;
+                          negative: none */
+    int members;       /* ensemble size for uncertainty; 0: 1. Each member leaves out a fifth of the
+                          rows (or held_out of them), its own by chance */
     uint64_t seed;
 } kiln_model_options;
 
@@ -29,9 +31,13 @@ typedef struct kiln_model_options {
 kiln_model *kiln_model_train(const float *rows, const double *seconds, int64_t n, int n_features,
                              const kiln_model_options *o, kiln_error *e);
 /* Predicted log(seconds) mean and spread over members, and the probability that the candidate is
- * valid, for n rows. spread and valid may be NULL. */
+ * valid, for n rows. Each of mean, spread (which needs mean) and valid may be NULL. */
 int kiln_model_predict(kiln_model *m, const float *rows, int64_t n, double *mean, double *spread,
                        double *valid, kiln_error *e);
+/* log(seconds) by one member alone (modulo their number): a draw for Thompson sampling. */
+int kiln_model_predict_member(kiln_model *m, int member, const float *rows, int64_t n, double *out,
+                              kiln_error *e);
+int kiln_model_features(const kiln_model *m); /* n_features it was trained with */
 /* Self-contained bytes with our own checksum (XGBoost loads a bit-flipped model without error). */
 int kiln_model_save(kiln_model *m, void **bytes, size_t *size, kiln_error *e); /* malloc'ed */
 kiln_model *kiln_model_load(const void *bytes, size_t size, kiln_error *e);
@@ -40,5 +46,7 @@ void kiln_model_free(kiln_model *m);
 /* How good it was on rows it did not see: rank correlation (Spearman) and recall of the true best
  * 10 % in the predicted best 10 %; NaN when nothing was held out. */
 void kiln_model_quality(const kiln_model *m, double *rank_correlation, double *recall);
+/* Spearman's rank correlation; NaN below two rows, without memory, or when one side is constant. */
+double kiln_rank_correlation(const double *a, const double *b, int64_t n);
 
 #endif

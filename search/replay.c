@@ -1,0 +1,711 @@
+#include "search/replay.h"
+
+#include "base/arena.h"
+#include "cost-model/features.h"
+
+#include <zlib.h>
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { PARAMETERS_MAX = 64, LINE_MAX_BYTES = 16384, SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
+const double kiln_replay_level[KILN_REPLAY_LEVELS] = {0.90, 0.95, 0.99};
+
+/* A parameter's distinct values, ascending. */
+typedef struct axis {
+    const char *name;
+    double *value;
+    int n;
+    uint64_t weight; /* of its index in a point's key */
+} axis;
+
+typedef struct keyed {
+    uint64_t key;
+    int64_t point;
+} keyed;
+
+struct kiln_recording {
+    kiln_arena arena;
+    const char *name;
+    int n_axes;
+    axis *axes;
+    int64_t n, failures;
+    double *value; /* n x n_axes */
+    double *seconds;
+    double best;
+    keyed *by_key; /* sorted */
+    uint64_t key_range;
+    int n_features;
+    const char **feature_name;
+    double *prior; /* per point, NULL: none */
+};
+
+const char *kiln_recording_name(const kiln_recording *r) { return r->name; }
+double kiln_recording_best(const kiln_recording *r) { return r->best; }
+double kiln_recording_seconds(const kiln_recording *r, int64_t point) { return r->seconds[point]; }
+int64_t kiln_recording_failures(const kiln_recording *r) { return r->failures; }
+
+void kiln_recording_free(kiln_recording *r) {
+    if (!r) return;
+    free(r->prior);
+    kiln_arena_free(&r->arena);
+    free(r);
+}
+
+static int no_memory(kiln_error *e) {
+    return kiln_fail(e, KILN_NO_MEMORY, "replay: out of memory; give fewer or smaller recordings");
+}
+
+/* ---------------------------------------------------------------- making one */
+
+static int by_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int by_key(const void *a, const void *b) {
+    const keyed *x = a, *y = b;
+    if (x->key != y->key) return x->key < y->key ? -1 : 1;
+    return (x->point > y->point) - (x->point < y->point);
+}
+
+static int index_axis(kiln_recording *r, int k) {
+    axis *x = &r->axes[k];
+    x->value = kiln_arena_alloc(&r->arena, sizeof(double) * (size_t)(r->n + 1));
+    if (!x->value) return -1;
+    for (int64_t i = 0; i < r->n; i++) x->value[i] = r->value[i * r->n_axes + k];
+    qsort(x->value, (size_t)r->n, sizeof(double), by_double);
+    for (int64_t i = 0; i < r->n; i++)
+        if (i == 0 || x->value[i] != x->value[x->n - 1]) x->value[x->n++] = x->value[i];
+    return 0;
+}
+
+static int step_of(const axis *x, double v) {
+    const double *found = bsearch(&v, x->value, (size_t)x->n, sizeof v, by_double);
+    return found ? (int)(found - x->value) : -1;
+}
+
+static uint64_t key_of(const kiln_recording *r, int64_t point) {
+    uint64_t key = 0;
+    for (int k = 0; k < r->n_axes; k++)
+        key += (uint64_t)step_of(&r->axes[k], r->value[point * r->n_axes + k]) * r->axes[k].weight;
+    return key;
+}
+
+static int64_t point_of(const kiln_recording *r, uint64_t key) {
+    int64_t low = 0, high = r->n;
+    while (low < high) {
+        int64_t mid = low + (high - low) / 2;
+        if (r->by_key[mid].key < key) low = mid + 1;
+        else high = mid;
+    }
+    return low < r->n && r->by_key[low].key == key ? r->by_key[low].point : -1;
+}
+
+static int index_points(kiln_recording *r, kiln_error *e) {
+    uint64_t weight = 1;
+    for (int k = 0; k < r->n_axes; k++) {
+        if (index_axis(r, k)) return no_memory(e);
+        r->axes[k].weight = weight;
+        if (r->axes[k].n && weight > UINT64_MAX / 4 / (uint64_t)r->axes[k].n)
+            return kiln_fail(e, KILN_UNSUPPORTED,
+                             "recording %s: its parameters span more than 2^62 combinations; "
+                             "leave out columns that follow from others",
+                             r->name);
+        weight *= (uint64_t)r->axes[k].n;
+    }
+    r->key_range = weight;
+    r->by_key = kiln_arena_alloc(&r->arena, sizeof *r->by_key * (size_t)(r->n + 1));
+    if (!r->by_key) return no_memory(e);
+    for (int64_t i = 0; i < r->n; i++) r->by_key[i] = (keyed){key_of(r, i), i};
+    qsort(r->by_key, (size_t)r->n, sizeof *r->by_key, by_key);
+    return 0;
+}
+
+/* Pairs of switches say nothing that their values do not. */
+static bool pairs_up(const axis *x) { return x->n > 2; }
+
+static int name_features(kiln_recording *r) {
+    int n = r->n_axes, at = n;
+    r->n_features = n;
+    for (int a = 0; a < n; a++)
+        for (int b = a + 1; b < n; b++)
+            if (pairs_up(&r->axes[a]) && pairs_up(&r->axes[b])) r->n_features += 2;
+    r->feature_name = kiln_arena_alloc(&r->arena, sizeof(char *) * (size_t)(r->n_features + 1));
+    if (!r->feature_name) return -1;
+    for (int a = 0; a < n; a++) r->feature_name[a] = r->axes[a].name;
+    for (int a = 0; a < n; a++)
+        for (int b = a + 1; b < n; b++) {
+            if (!pairs_up(&r->axes[a]) || !pairs_up(&r->axes[b])) continue;
+            const char *p = r->axes[a].name, *q = r->axes[b].name;
+            r->feature_name[at++] = kiln_arena_printf(&r->arena, "%s*%s", p, q);
+            r->feature_name[at++] = kiln_arena_printf(&r->arena, "%s/%s", p, q);
+        }
+    return 0;
+}
+
+static int copy_in(kiln_recording *r, const char *const *parameters, const double *values,
+                   const double *seconds) {
+    size_t cells = (size_t)(r->n * r->n_axes);
+    r->axes = kiln_arena_alloc(&r->arena, sizeof *r->axes * (size_t)(r->n_axes + 1));
+    r->value = kiln_arena_alloc(&r->arena, sizeof(double) * (cells + 1));
+    r->seconds = kiln_arena_alloc(&r->arena, sizeof(double) * (size_t)(r->n + 1));
+    if (!r->axes || !r->value || !r->seconds) return -1;
+    for (size_t i = 0; i < cells; i++) r->value[i] = values[i];
+    r->best = NAN;
+    for (int64_t i = 0; i < r->n; i++) {
+        bool ok = isfinite(seconds[i]) && seconds[i] > 0;
+        r->seconds[i] = ok ? seconds[i] : NAN;
+        r->failures += !ok;
+        r->best = fmin(r->best, r->seconds[i]); /* ignores NaN */
+    }
+    for (int k = 0; k < r->n_axes; k++)
+        if (!(r->axes[k].name = kiln_arena_strdup(&r->arena, parameters[k]))) return -1;
+    return 0;
+}
+
+kiln_recording *kiln_recording_new(const char *name, int n_parameters,
+                                   const char *const *parameters, int64_t n, const double *values,
+                                   const double *seconds, kiln_error *e) {
+    if (n_parameters < 1 || n_parameters > PARAMETERS_MAX || n < 1) {
+        kiln_fail(e, KILN_BAD_INPUT,
+                  "recording %s: %lld points of %d parameters; give at least one point and 1 to "
+                  "%d parameters",
+                  name, (long long)n, n_parameters, PARAMETERS_MAX);
+        return NULL;
+    }
+    kiln_recording *r = calloc(1, sizeof *r);
+    if (!r) return no_memory(e), NULL;
+    r->n_axes = n_parameters;
+    r->n = n;
+    r->name = kiln_arena_strdup(&r->arena, name);
+    int status = !r->name || copy_in(r, parameters, values, seconds) ? no_memory(e) : 0;
+    if (!status) status = index_points(r, e);
+    if (!status && name_features(r)) status = no_memory(e);
+    if (!status) return r;
+    kiln_recording_free(r);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- reading CSV */
+
+typedef struct csv {
+    const char *path;
+    gzFile file;
+    int64_t line;
+    char text[LINE_MAX_BYTES];
+    char *field[PARAMETERS_MAX + 2];
+    int n_fields;
+    int time_at, status_at; /* fields */
+    char *category[256];    /* words seen in place of numbers; their index is the value */
+    int n_categories;
+    kiln_arena arena; /* names and categories */
+    double *values, *seconds;
+    int64_t n, capacity;
+} csv;
+
+static int csv_fail(const csv *c, kiln_error *e, const char *what) {
+    return kiln_fail(e, KILN_BAD_INPUT, "recording %s, line %lld: %s", c->path, (long long)c->line,
+                     what);
+}
+
+/* 1: a line; 0: the end; negative: an error. */
+static int csv_line(csv *c, kiln_error *e) {
+    do {
+        c->line++;
+        if (!gzgets(c->file, c->text, sizeof c->text)) {
+            int code;
+            const char *why = gzerror(c->file, &code);
+            if (code == Z_OK || code == Z_STREAM_END) return 0;
+            return kiln_fail(e, KILN_CORRUPT, "recording %s cannot be unpacked (%s); fetch it again",
+                             c->path, why);
+        }
+        size_t n = strlen(c->text);
+        if (n + 1 == sizeof c->text) return csv_fail(c, e, "longer than 16 KB; is it a CSV file?");
+        while (n && strchr("\r\n", c->text[n - 1])) c->text[--n] = 0;
+    } while (!c->text[0]);
+    c->n_fields = 0;
+    for (char *s = c->text; s; ) {
+        if (c->n_fields == PARAMETERS_MAX + 2)
+            return csv_fail(c, e, "more than 66 columns; leave some out");
+        c->field[c->n_fields++] = s;
+        s = strchr(s, ',');
+        if (s) *s++ = 0;
+    }
+    return 1;
+}
+
+static int csv_value(csv *c, const char *text, double *out, kiln_error *e) {
+    char *end;
+    *out = strtod(text, &end);
+    if (end != text && !*end && isfinite(*out)) return 0;
+    int k = 0;
+    while (k < c->n_categories && strcmp(c->category[k], text)) k++;
+    *out = k;
+    if (k < c->n_categories) return 0;
+    if (k == 256) return csv_fail(c, e, "more than 256 different words in place of numbers");
+    c->category[c->n_categories++] = kiln_arena_strdup(&c->arena, text);
+    return c->category[k] ? 0 : no_memory(e);
+}
+
+static int csv_header(csv *c, const char *names[], kiln_error *e) {
+    int status = csv_line(c, e), n = 0;
+    if (status < 0) return status;
+    if (status == 0) return csv_fail(c, e, "empty; a header line is expected");
+    c->time_at = c->status_at = -1;
+    for (int i = 0; i < c->n_fields; i++) {
+        if (!strcmp(c->field[i], "time_ms")) c->time_at = i;
+        else if (!strcmp(c->field[i], "status")) c->status_at = i;
+        else if (!(names[n++] = kiln_arena_strdup(&c->arena, c->field[i]))) return no_memory(e);
+    }
+    if (c->time_at < 0 || c->status_at < 0 || n == 0)
+        return csv_fail(c, e, "the header needs parameters and the columns time_ms and status");
+    return n;
+}
+
+static int csv_reserve(csv *c, int n_names) {
+    if (c->n < c->capacity) return 0;
+    int64_t capacity = c->capacity ? 2 * c->capacity : 1024;
+    double *values = realloc(c->values, sizeof(double) * (size_t)(capacity * n_names));
+    if (values) c->values = values;
+    double *seconds = realloc(c->seconds, sizeof(double) * (size_t)capacity);
+    if (seconds) c->seconds = seconds;
+    if (!values || !seconds) return -1;
+    c->capacity = capacity;
+    return 0;
+}
+
+static int csv_row(csv *c, int n_names, kiln_error *e) {
+    if (c->n_fields != n_names + 2) return csv_fail(c, e, "another number of columns than line 1");
+    if (csv_reserve(c, n_names)) return no_memory(e);
+    double *out = c->values + c->n * n_names, ms = NAN;
+    for (int i = 0; i < c->n_fields; i++) {
+        if (i == c->time_at || i == c->status_at) continue;
+        int status = csv_value(c, c->field[i], out++, e);
+        if (status) return status;
+    }
+    if (!strcmp(c->field[c->status_at], "ok")) {
+        char *end;
+        ms = strtod(c->field[c->time_at], &end);
+        if (*end || !isfinite(ms) || ms <= 0)
+            return csv_fail(c, e, "status is ok but time_ms is no positive number");
+    }
+    c->seconds[c->n++] = ms * 1e-3;
+    return 0;
+}
+
+static void name_of(const char *path, char out[64]) {
+    const char *slash = strrchr(path, '/');
+    snprintf(out, 64, "%s", slash ? slash + 1 : path);
+    char *dot = strstr(out, ".csv");
+    if (dot) *dot = 0;
+}
+
+static kiln_recording *read_open(csv *c, kiln_error *e) {
+    const char *names[PARAMETERS_MAX + 2];
+    char name[64];
+    int n = csv_header(c, names, e), more;
+    if (n < 0) return NULL;
+    while ((more = csv_line(c, e)) > 0)
+        if (csv_row(c, n, e)) return NULL;
+    if (more < 0) return NULL;
+    name_of(c->path, name);
+    return kiln_recording_new(name, n, names, c->n, c->values, c->seconds, e);
+}
+
+kiln_recording *kiln_recording_read(const char *path, kiln_error *e) {
+    csv *c = calloc(1, sizeof *c);
+    if (!c) return no_memory(e), NULL;
+    kiln_recording *r = NULL;
+    c->path = path;
+    c->file = gzopen(path, "rb");
+    if (c->file) r = read_open(c, e);
+    else kiln_fail(e, KILN_IO, "recording %s cannot be opened; check the path", path);
+    if (c->file) gzclose(c->file);
+    kiln_arena_free(&c->arena);
+    free(c->values);
+    free(c->seconds);
+    free(c);
+    return r;
+}
+
+/* ---------------------------------------------------------------- as a space */
+
+static void space_features(void *context, int64_t point, float *out) {
+    const kiln_recording *r = context;
+    const double *v = r->value + point * r->n_axes;
+    for (int a = 0; a < r->n_axes; a++) *out++ = (float)v[a];
+    for (int a = 0; a < r->n_axes; a++)
+        for (int b = a + 1; b < r->n_axes; b++)
+            if (pairs_up(&r->axes[a]) && pairs_up(&r->axes[b])) {
+                kiln_features_pair(v[a], v[b], out);
+                out += 2;
+            }
+}
+
+static int space_neighbours(void *context, int64_t point, int64_t *out, int max) {
+    const kiln_recording *r = context;
+    uint64_t key = key_of(r, point);
+    int count = 0;
+    for (int k = 0; k < r->n_axes; k++) {
+        const axis *x = &r->axes[k];
+        int at = (int)(key / x->weight % (uint64_t)x->n);
+        for (int direction = -1; direction <= 1; direction += 2)
+            for (int i = at + direction; i >= 0 && i < x->n; i += direction) {
+                int64_t p = point_of(r, key + (uint64_t)(i - at) * x->weight);
+                if (p < 0) continue;
+                if (count < max) out[count++] = p;
+                break;
+            }
+    }
+    return count;
+}
+
+static double space_prior(void *context, int64_t point) {
+    return ((const kiln_recording *)context)->prior[point];
+}
+
+kiln_search_space kiln_recording_space(kiln_recording *r) {
+    return (kiln_search_space){
+        .n = r->n,
+        .n_features = r->n_features,
+        .feature_names = r->feature_name,
+        .features = space_features,
+        .neighbours = space_neighbours,
+        .context = r,
+        .prior = r->prior ? space_prior : NULL,
+    };
+}
+
+/* The point of `source` with the values that `point` has in r, or -1. */
+static int64_t same_point(const kiln_recording *r, int64_t point, const kiln_recording *source) {
+    uint64_t key = 0;
+    for (int k = 0; k < r->n_axes; k++) {
+        int step = step_of(&source->axes[k], r->value[point * r->n_axes + k]);
+        if (step < 0) return -1;
+        key += (uint64_t)step * source->axes[k].weight;
+    }
+    return point_of(source, key);
+}
+
+static bool same_parameters(const kiln_recording *r, const kiln_recording *s) {
+    bool same = r->n_axes == s->n_axes;
+    for (int k = 0; same && k < r->n_axes; k++) same = !strcmp(r->axes[k].name, s->axes[k].name);
+    return same;
+}
+
+/* A source's opinion: its slowdown there; a failure counts as 20 times slower. */
+static void add_opinion(const kiln_recording *r, int64_t point, const kiln_recording *source,
+                        double *sum, int *votes) {
+    int64_t p = same_point(r, point, source);
+    if (p < 0 || isnan(source->best)) return;
+    double t = source->seconds[p];
+    *sum += log(isnan(t) ? 20 : t / source->best);
+    ++*votes;
+}
+
+int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
+                            kiln_error *e) {
+    free(r->prior);
+    r->prior = NULL;
+    for (int i = 0; i < n; i++)
+        if (!same_parameters(r, sources[i]))
+            return kiln_fail(e, KILN_BAD_INPUT,
+                             "recordings %s and %s have different parameters; transfer needs the "
+                             "same kernel",
+                             r->name, sources[i]->name);
+    if (n <= 0) return 0;
+    r->prior = malloc(sizeof(double) * (size_t)r->n);
+    if (!r->prior) return no_memory(e);
+    for (int64_t p = 0; p < r->n; p++) {
+        double sum = 0;
+        int votes = 0;
+        for (int i = 0; i < n; i++) add_opinion(r, p, sources[i], &sum, &votes);
+        r->prior[p] = votes ? exp(sum / votes) : NAN;
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- running */
+
+static double processor_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int out_of_contract(const kiln_replay_options *o, const kiln_recording *r, kiln_error *e,
+                           const char *what, int64_t point) {
+    return kiln_fail(e, KILN_WRONG, "strategy %s on %s %s (point %lld): a bug in the strategy",
+                     o->strategy->name, r->name, what, (long long)point);
+}
+
+/* One seed's run, as far as it got. */
+typedef struct run {
+    kiln_recording *r;
+    const kiln_replay_options *o;
+    kiln_replay_result *out;
+    int seed_index, count;
+    double best;
+    uint8_t *spent; /* per point */
+    int64_t *points;
+    kiln_observation *outcomes;
+} run;
+
+static void note(run *x, double seconds) {
+    kiln_replay_result *out = x->out;
+    x->best = fmin(x->best, seconds);
+    double share = x->best > 0 ? x->r->best / x->best : 0; /* false for NaN */
+    out->curve[x->seed_index * out->evaluations + x->count++] = (float)share;
+    for (int k = 0; k < KILN_REPLAY_LEVELS; k++) {
+        int *reached = &out->reached[k][x->seed_index];
+        if (share >= kiln_replay_level[k] && *reached > x->count) *reached = x->count;
+    }
+    out->proposed++;
+    out->failures += isnan(seconds);
+}
+
+/* Evaluates what was proposed; 1 when the run goes on, 0 at its end. */
+static int evaluate(run *x, int n, kiln_error *e) {
+    for (int i = 0; i < n; i++) {
+        int64_t p = x->points[i];
+        if (p < 0 || p >= x->r->n) return out_of_contract(x->o, x->r, e, "left the space", p);
+        if (x->spent[p]++) return out_of_contract(x->o, x->r, e, "proposed twice", p);
+        x->outcomes[i] = (kiln_observation){p, x->r->seconds[p]};
+        note(x, x->r->seconds[p]);
+    }
+    return n > 0;
+}
+
+static int step(run *x, void *state, kiln_error *e) {
+    int batch = x->o->batch, left = x->out->evaluations - x->count;
+    double before = processor_seconds();
+    int n = x->o->strategy->propose(state, batch < left ? batch : left, x->points);
+    double took = processor_seconds() - before;
+    if (n == 0) return out_of_contract(x->o, x->r, e, "stopped before the end", -1);
+    int status = evaluate(x, n, e);
+    if (status < 0) return status;
+    before = processor_seconds();
+    x->o->strategy->observe(state, x->outcomes, n);
+    x->out->strategy_seconds += took + processor_seconds() - before;
+    x->out->slowest_propose = fmax(x->out->slowest_propose, took);
+    return status;
+}
+
+static int run_seed(run *x, const kiln_search_space *space, kiln_error *e) {
+    kiln_search_options so = {.seed = x->o->seed + (uint64_t)x->seed_index,
+                              .batch = x->o->batch,
+                              .expected_trials = x->o->expected_trials};
+    for (int k = 0; k < KILN_REPLAY_LEVELS; k++)
+        x->out->reached[k][x->seed_index] = x->out->evaluations + 1;
+    void *state = x->o->strategy->create(space, &so, e);
+    if (!state) return e ? e->status : KILN_NO_MEMORY;
+    int status = 1;
+    x->best = NAN;
+    while (status > 0 && x->count < x->out->evaluations) status = step(x, state, e);
+    x->o->strategy->destroy(state);
+    return status < 0 ? status : 0;
+}
+
+static int run_seeds(kiln_recording *r, const kiln_replay_options *o, kiln_replay_result *out,
+                     kiln_error *e) {
+    kiln_search_space space = kiln_recording_space(r);
+    run x = {.r = r, .o = o, .out = out};
+    x.spent = malloc((size_t)r->n);
+    x.points = malloc(sizeof *x.points * (size_t)o->batch);
+    x.outcomes = malloc(sizeof *x.outcomes * (size_t)o->batch);
+    int status = x.spent && x.points && x.outcomes ? 0 : no_memory(e);
+    for (; !status && x.seed_index < out->seeds; x.seed_index++) {
+        memset(x.spent, 0, (size_t)r->n);
+        x.count = 0;
+        status = run_seed(&x, &space, e);
+    }
+    free(x.spent);
+    free(x.points);
+    free(x.outcomes);
+    return status;
+}
+
+static kiln_replay_options with_defaults(const kiln_replay_options *given) {
+    kiln_replay_options o = *given;
+    if (o.seeds <= 0) o.seeds = SEEDS;
+    if (o.evaluations <= 0) o.evaluations = EVALUATIONS;
+    if (o.batch <= 0) o.batch = BATCH;
+    return o;
+}
+
+int kiln_replay_run(kiln_recording *r, const kiln_replay_options *given, kiln_replay_result *out,
+                    kiln_error *e) {
+    kiln_replay_options o = with_defaults(given);
+    *out = (kiln_replay_result){.seeds = o.seeds, .evaluations = o.evaluations};
+    if (out->evaluations > r->n) out->evaluations = (int)r->n;
+    bool made = true;
+    for (int k = 0; k < KILN_REPLAY_LEVELS; k++)
+        made &= !!(out->reached[k] = calloc((size_t)o.seeds, sizeof(int)));
+    out->curve = calloc((size_t)o.seeds * (size_t)out->evaluations, sizeof(float));
+    int status = made && out->curve ? run_seeds(r, &o, out, e) : no_memory(e);
+    if (status) kiln_replay_result_free(out);
+    return status;
+}
+
+void kiln_replay_result_free(kiln_replay_result *r) {
+    for (int k = 0; k < KILN_REPLAY_LEVELS; k++) free(r->reached[k]);
+    free(r->curve);
+    *r = (kiln_replay_result){0};
+}
+
+/* ---------------------------------------------------------------- the table */
+
+static double quantile(double *values, int n, double q) {
+    qsort(values, (size_t)n, sizeof *values, by_double);
+    double at = q * (n - 1);
+    int low = (int)at;
+    double high = values[low + 1 < n ? low + 1 : low];
+    return values[low] + (at - low) * (high - values[low]);
+}
+
+double kiln_replay_median(const kiln_replay_result *r, int level) {
+    double *v = malloc(sizeof *v * (size_t)r->seeds);
+    if (!v) return NAN;
+    for (int i = 0; i < r->seeds; i++) v[i] = r->reached[level][i];
+    double median = quantile(v, r->seeds, 0.5);
+    free(v);
+    return median;
+}
+
+/* Quartile q of best so far after `evaluations`. */
+static double curve_at(const kiln_replay_result *r, int evaluations, double q) {
+    double *v = malloc(sizeof *v * (size_t)r->seeds);
+    if (!v) return NAN;
+    int at = evaluations < r->evaluations ? evaluations : r->evaluations;
+    for (int i = 0; i < r->seeds; i++) v[i] = r->curve[i * r->evaluations + at - 1];
+    double value = quantile(v, r->seeds, q);
+    free(v);
+    return value;
+}
+
+enum { SHARES = 4 };
+static const int share_after[SHARES] = {25, 50, 100, 200};
+
+typedef struct totals {
+    double log_evaluations[KILN_REPLAY_LEVELS], share[SHARES], seconds, slowest;
+    int64_t proposed;
+    int n;
+} totals;
+
+static void add_line(const kiln_recording *r, const kiln_replay_result *x, totals *t,
+                     kiln_text *table) {
+    kiln_text_printf(table, "| %-20s | %6lld |", r->name, (long long)r->n);
+    for (int k = 0; k < KILN_REPLAY_LEVELS; k++) {
+        double median = kiln_replay_median(x, k);
+        t->log_evaluations[k] += log(median);
+        bool never = median > x->evaluations;
+        kiln_text_printf(table, never ? " >%4.0f |" : " %5.1f |", never ? median - 1 : median);
+    }
+    for (int k = 0; k < SHARES; k++) {
+        double share = curve_at(x, share_after[k], 0.5);
+        t->share[k] += share;
+        kiln_text_printf(table, " %.3f |", share);
+    }
+    t->seconds += x->strategy_seconds;
+    t->slowest = fmax(t->slowest, x->slowest_propose);
+    t->proposed += x->proposed;
+    t->n++;
+    kiln_text_printf(table, " %4.1f %% | %6.2f |\n",
+                     100.0 * (double)x->failures / (double)x->proposed,
+                     1e3 * x->strategy_seconds / (double)x->proposed);
+}
+
+static void add_totals(const totals *t, kiln_text *table) {
+    kiln_text_printf(table, "| %-20s | %6d |", "geometric mean", t->n);
+    for (int k = 0; k < KILN_REPLAY_LEVELS; k++)
+        kiln_text_printf(table, " %5.1f |", exp(t->log_evaluations[k] / t->n));
+    for (int k = 0; k < SHARES; k++) kiln_text_printf(table, " %.3f |", t->share[k] / t->n);
+    kiln_text_printf(table, "        | %6.2f |\n", 1e3 * t->seconds / (double)t->proposed);
+    kiln_text_printf(table, "Slowest proposal: %.0f ms. Shares are means.\n", 1e3 * t->slowest);
+}
+
+static void add_header(const kiln_replay_options *o, bool transfer, kiln_text *table) {
+    kiln_text_printf(table,
+                     "Strategy %s%s: medians over %d seeds, at most %d evaluations, batches of "
+                     "%d.\n\n",
+                     o->strategy->name, transfer ? " with transfer" : "", o->seeds, o->evaluations,
+                     o->batch);
+    kiln_text_add(table, "| space                | points |  90 % |  95 % |  99 % "
+                         "|  @25  |  @50  | @100  | @200  | failed | ms/ev. |\n"
+                         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+}
+
+static void add_curve(const kiln_recording *r, const kiln_replay_result *x, kiln_text *curves) {
+    for (int i = 1; i <= x->evaluations; i++)
+        kiln_text_printf(curves, "%s %d %.4f %.4f %.4f\n", r->name, i, curve_at(x, i, 0.25),
+                         curve_at(x, i, 0.5), curve_at(x, i, 0.75));
+}
+
+/* Are the words of two names up to '_' equal? */
+static bool same_word(const char *a, const char *b) {
+    size_t n = strcspn(a, "_");
+    return n == strcspn(b, "_") && !strncmp(a, b, n);
+}
+
+static const char *device_of(const char *name) {
+    size_t n = strcspn(name, "_");
+    return name[n] ? name + n + 1 : "";
+}
+
+/* "conv_RTX2080Ti_b" is the kernel conv on an RTX2080Ti: it may learn from conv_A100, and not from
+ * conv_RTX2080Ti, which would be no transfer but an answer. */
+static bool may_learn_from(const kiln_recording *a, const kiln_recording *b) {
+    return same_word(a->name, b->name) && !same_word(device_of(a->name), device_of(b->name)) &&
+           same_parameters(a, b);
+}
+
+static int give_transfer(kiln_recording **all, int n, int target, kiln_error *e) {
+    const kiln_recording **sources = malloc(sizeof *sources * (size_t)n);
+    if (!sources) return no_memory(e);
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (may_learn_from(all[target], all[i]))
+            sources[count++] = all[i];
+    int status = kiln_recording_transfer(all[target], sources, count, e);
+    free(sources);
+    return status;
+}
+
+static int table_of(kiln_recording **all, int n, const kiln_replay_options *o, bool transfer,
+                    kiln_text *table, kiln_text *curves, kiln_error *e) {
+    totals t = {0};
+    int status = 0;
+    add_header(o, transfer, table);
+    for (int i = 0; !status && i < n; i++) {
+        kiln_replay_result x;
+        if (transfer && (status = give_transfer(all, n, i, e))) break;
+        if (isnan(all[i]->best)) {
+            kiln_text_printf(table, "| %-20s | every point failed |\n", all[i]->name);
+            continue;
+        }
+        if ((status = kiln_replay_run(all[i], o, &x, e))) break;
+        add_line(all[i], &x, &t, table);
+        if (curves) add_curve(all[i], &x, curves);
+        kiln_replay_result_free(&x);
+    }
+    if (!status && t.n) add_totals(&t, table);
+    return status;
+}
+
+int kiln_replay_table(const char *const *paths, int n, const kiln_replay_options *given,
+                      bool transfer, kiln_text *table, kiln_text *curves, kiln_error *e) {
+    kiln_replay_options o = with_defaults(given);
+    kiln_recording **all = calloc((size_t)n + 1, sizeof *all);
+    int status = all ? 0 : no_memory(e);
+    for (int i = 0; !status && i < n; i++)
+        if (!(all[i] = kiln_recording_read(paths[i], e))) status = e ? e->status : KILN_IO;
+    if (!status) status = table_of(all, n, &o, transfer, table, curves, e);
+    for (int i = 0; all && i < n; i++) kiln_recording_free(all[i]);
+    free(all);
+    return status;
+}

@@ -1,0 +1,73 @@
+/* Replay: recorded spaces stand in for a device, so that strategies are compared in seconds and
+ * without a GPU, on the same numbers for everyone.
+ *
+ * A recording is a finite space with the outcome of every point. Its text form is a CSV file,
+ * gzipped or not: a header line, one column per parameter, `time_ms` and `status` (`ok`, anything
+ * else is a kind of failure). Values that are no numbers count as categories. */
+#ifndef KILN_SEARCH_REPLAY_H
+#define KILN_SEARCH_REPLAY_H
+
+#include "base/text.h"
+#include "search/search.h"
+
+typedef struct kiln_recording kiln_recording;
+
+/* The name is the file's, without folder and endings. */
+kiln_recording *kiln_recording_read(const char *path, kiln_error *e);
+/* From anything else: n points of n_parameters values each (row-major), seconds NaN: failed. All
+ * is copied. */
+kiln_recording *kiln_recording_new(const char *name, int n_parameters,
+                                   const char *const *parameters, int64_t n, const double *values,
+                                   const double *seconds, kiln_error *e);
+void kiln_recording_free(kiln_recording *r);
+
+const char *kiln_recording_name(const kiln_recording *r);
+double kiln_recording_best(const kiln_recording *r); /* seconds; NaN when every point failed */
+double kiln_recording_seconds(const kiln_recording *r, int64_t point);
+int64_t kiln_recording_failures(const kiln_recording *r);
+/* The space of a recording, which must outlive it. Features: each parameter, then products and
+ * ratios of pairs. Neighbours: the nearest recorded point up and down each parameter. */
+kiln_search_space kiln_recording_space(kiln_recording *r);
+/* Gives the space a prior from recordings of the same kernel on other devices, matched by the
+ * values of all parameters: the geometric mean of their slowdowns. They are read now. Parameter
+ * names must agree. n 0 takes the prior away. */
+int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
+                            kiln_error *e);
+
+typedef struct kiln_replay_options {
+    const kiln_strategy *strategy;
+    int seeds;          /* runs, 0: 25 */
+    uint64_t seed;      /* of the first run; the next has the next */
+    int evaluations;    /* most per run, failures included; 0: 400 */
+    int batch;          /* proposals per round, 0: 4 */
+    int expected_trials; /* what the strategy is told; 0: unknown */
+} kiln_replay_options;
+
+enum { KILN_REPLAY_LEVELS = 3 };
+extern const double kiln_replay_level[KILN_REPLAY_LEVELS]; /* 0.90, 0.95, 0.99 of the optimum */
+
+typedef struct kiln_replay_result {
+    int seeds, evaluations;
+    int *reached[KILN_REPLAY_LEVELS]; /* per seed: evaluations until then; evaluations + 1: never */
+    float *curve; /* seeds x evaluations: optimum over best so far, 0 before the first success */
+    int64_t proposed, failures;
+    double strategy_seconds; /* processor time in the strategy, all runs */
+    double slowest_propose;  /* seconds */
+} kiln_replay_result;
+
+/* Fails when the strategy breaks its contract (a point twice or outside, stops early). */
+int kiln_replay_run(kiln_recording *r, const kiln_replay_options *o, kiln_replay_result *out,
+                    kiln_error *e);
+void kiln_replay_result_free(kiln_replay_result *r);
+/* Median of a level's evaluations over seeds; never reached counts as evaluations + 1. */
+double kiln_replay_median(const kiln_replay_result *r, int level);
+
+/* The table that `tune replay` prints: a line per recording (evaluations to each level, share of
+ * the optimum after 25, 50, 100, 200, failures, milliseconds per evaluation) and the geometric
+ * means. transfer: every recording gets the others of the same kernel (the name up to the last
+ * '_' before the device) as its prior. curves, may be NULL: quartiles of best so far for the plot,
+ * one line per evaluation: recording, evaluation, three numbers. */
+int kiln_replay_table(const char *const *paths, int n, const kiln_replay_options *o, bool transfer,
+                      kiln_text *table, kiln_text *curves, kiln_error *e);
+
+#endif

@@ -1,0 +1,416 @@
+/* The default strategy: a cost model ranks the whole space, or a sample of it and the surroundings
+ * of the leaders, and learns from every outcome.
+ *
+ *   1. the starts,
+ *   2. a few points spread over the space (with a prior: its favourites, and some by chance),
+ *   3. rounds: train an ensemble on all outcomes; each slot of the batch takes the unspent point
+ *      that ONE member likes best (Thompson sampling: members disagree where nothing is known, so
+ *      a batch is diverse and explores by itself), and now and then one by chance.
+ *
+ * A prior (log of predicted seconds, from other problems or devices) is subtracted before training
+ * and added after: the model learns what the prior gets wrong, so its weight fades as data grows.
+ * The prior's slope is fitted, and 0 once its ranking is refuted by the outcomes. */
+#include "search/frontier.h"
+
+#include "cost-model/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    POOL_MAX = 20000, /* points scored each round */
+    LOCAL_MAX = 1024, /* and surroundings of leaders when the space is larger */
+    LEADERS = 8,
+    NEAR_MAX = 64,
+    FIRST_MIN = 4, /* points before the first model: a fifth of the expected trials, */
+    FIRST_MAX = 12, /* within these limits */
+    SPREAD_TRIES = 8,
+    MEMBERS = 4,
+    DEPTH = 4,
+    ROUNDS = 60,
+    ROWS_MIN = 3,     /* timed outcomes before a model makes sense */
+    PRIOR_JUDGES = 6, /* timed outcomes before a prior can be refuted */
+};
+static const double ETA = 0.3;
+static const double CLIP = 5; /* slower than this times the best is just slow */
+static const double RANDOM_SHARE = 0.05;
+static const double FAILURE_COST = 0.5;  /* log seconds that -log(validity) of 1 adds */
+static const double PRIOR_RANDOM = 0.25; /* share of chance among a prior's favourites */
+static const double PRIOR_RANK_MIN = 0.25;
+
+typedef struct outcomes {
+    int64_t *point;
+    double *seconds; /* NaN: failed */
+    double *prior;   /* log; only with a prior */
+    float *rows;
+    int64_t n, capacity, n_timed;
+} outcomes;
+
+typedef struct search {
+    kiln_frontier frontier;
+    const kiln_search_space *space;
+    uint64_t seed;
+    int first;
+    int64_t n_pool, n_sampled; /* pool: the sample, then surroundings of leaders */
+    int64_t *pool;
+    float *pool_rows;
+    double *pool_prior; /* log, NULL without a prior */
+    double typical_prior;
+    outcomes seen;
+    kiln_model *model;
+    int64_t trained_on; /* outcomes when the model was trained */
+    double slope;       /* of the prior */
+    double *score[MEMBERS]; /* per member: its ranking of the pool */
+    bool scored[MEMBERS], judged;
+    double *valid, *scale;
+    int64_t spread[FIRST_MAX];
+    int n_spread;
+    int turn; /* which member chooses next */
+} search;
+
+/* ---------------------------------------------------------------- prior */
+
+static double log_prior(const search *s, int64_t point) {
+    double p = s->space->prior(s->space->context, point);
+    return isfinite(p) && p > 0 ? log(p) : NAN;
+}
+
+static int by_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Points without an opinion get an unpromising one: the upper quartile of the others. */
+static void fill_prior(search *s) {
+    double *sorted = s->score[0];
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->n_pool; i++) {
+        s->pool_prior[i] = log_prior(s, s->pool[i]);
+        if (!isnan(s->pool_prior[i])) sorted[n++] = s->pool_prior[i];
+    }
+    qsort(sorted, (size_t)n, sizeof *sorted, by_double);
+    s->typical_prior = n ? sorted[n * 3 / 4] : 0;
+    for (int64_t i = 0; i < s->n_pool; i++)
+        if (isnan(s->pool_prior[i])) s->pool_prior[i] = s->typical_prior;
+}
+
+static double prior_or_typical(const search *s, int64_t point) {
+    double p = log_prior(s, point);
+    return isnan(p) ? s->typical_prior : p;
+}
+
+/* Slope of log seconds over log prior by ridge regression towards 1, 0 when refuted. */
+static double fit_slope(const double *target, const double *prior, int64_t n) {
+    double x = 0, y = 0, xx = 0, xy = 0, pull = 1;
+    if (n >= PRIOR_JUDGES && !(kiln_rank_correlation(prior, target, n) > PRIOR_RANK_MIN)) return 0;
+    for (int64_t i = 0; i < n; i++) x += prior[i] / (double)n, y += target[i] / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        xx += (prior[i] - x) * (prior[i] - x);
+        xy += (prior[i] - x) * (target[i] - y);
+    }
+    return fmin(fmax((xy + pull) / (xx + pull), 0), 1.5);
+}
+
+/* ---------------------------------------------------------------- pool */
+
+static void add_to_pool(search *s, int64_t point) {
+    s->pool[s->n_pool] = point;
+    s->space->features(s->space->context, point, s->pool_rows + s->n_pool * s->space->n_features);
+    if (s->pool_prior) s->pool_prior[s->n_pool] = prior_or_typical(s, point);
+    s->n_pool++;
+}
+
+static bool reserve_pool(search *s) {
+    bool whole = s->space->n <= POOL_MAX;
+    size_t n = whole ? (size_t)s->space->n : POOL_MAX + LOCAL_MAX;
+    bool made = true;
+    n += n == 0;
+    made &= !!(s->pool = malloc(n * sizeof *s->pool));
+    made &= !!(s->pool_rows = malloc(n * (size_t)(s->space->n_features + 1) * sizeof(float)));
+    made &= !s->space->prior || (s->pool_prior = calloc(n, sizeof(double)));
+    made &= !!(s->scale = malloc(((size_t)s->space->n_features + 1) * sizeof(double)));
+    made &= !!(s->valid = malloc(n * sizeof(double)));
+    for (int k = 0; k < MEMBERS; k++) made &= !!(s->score[k] = malloc(n * sizeof(double)));
+    return made;
+}
+
+static void fill_pool(search *s) {
+    bool whole = s->space->n <= POOL_MAX;
+    int64_t n = whole ? s->space->n : POOL_MAX;
+    for (int64_t i = 0; i < n; i++)
+        add_to_pool(s, whole ? i : kiln_search_shuffled(s->space->n, s->seed + 1, i));
+    s->n_sampled = s->n_pool;
+    if (s->pool_prior) fill_prior(s);
+}
+
+static bool in_surroundings(const search *s, int64_t point) {
+    for (int64_t i = s->n_sampled; i < s->n_pool; i++)
+        if (s->pool[i] == point) return true;
+    return false;
+}
+
+static void add_neighbours(search *s, int64_t point) {
+    int64_t near[NEAR_MAX];
+    int n = s->space->neighbours(s->space->context, point, near, NEAR_MAX);
+    for (int i = 0; i < n && s->n_pool < s->n_sampled + LOCAL_MAX; i++)
+        if (!kiln_frontier_spent(&s->frontier, near[i]) && !in_surroundings(s, near[i]))
+            add_to_pool(s, near[i]);
+}
+
+/* Fastest outcomes, best first. */
+static int leaders(const search *s, int64_t *out, int max) {
+    double time[LEADERS];
+    int n = 0;
+    for (int64_t i = 0; i < s->seen.n; i++) {
+        double t = s->seen.seconds[i];
+        if (isnan(t) || (n == max && t >= time[n - 1])) continue;
+        int at = n < max ? n++ : max - 1;
+        for (; at > 0 && t < time[at - 1]; at--) time[at] = time[at - 1], out[at] = out[at - 1];
+        time[at] = t, out[at] = s->seen.point[i];
+    }
+    return n;
+}
+
+/* In a space larger than the pool: what lies one and two steps around the leaders. */
+static void refresh_surroundings(search *s) {
+    if (s->space->n <= POOL_MAX || !s->space->neighbours) return;
+    int64_t leader[LEADERS];
+    int n = leaders(s, leader, LEADERS);
+    s->n_pool = s->n_sampled;
+    for (int i = 0; i < n; i++) add_neighbours(s, leader[i]);
+    int64_t end = s->n_pool;
+    for (int64_t i = s->n_sampled; i < end; i++) add_neighbours(s, s->pool[i]);
+}
+
+/* ---------------------------------------------------------------- learning */
+
+/* The timed outcomes side by side: log seconds, clipped, and log prior. Returns their number. */
+static int64_t timed(const search *s, double *target, double *prior) {
+    double best = INFINITY;
+    int64_t n = 0;
+    for (int64_t i = 0; i < s->seen.n; i++) best = fmin(best, s->seen.seconds[i]);
+    for (int64_t i = 0; i < s->seen.n; i++) {
+        if (isnan(s->seen.seconds[i])) continue;
+        prior[n] = s->seen.prior[i];
+        target[n++] = log(fmin(s->seen.seconds[i], CLIP * best));
+    }
+    return n;
+}
+
+/* Seconds as the model is to see them: clipped, and with the prior divided out. */
+static void make_lesson(search *s, double *seconds, double *target, double *prior) {
+    int64_t n = timed(s, target, prior), at = 0;
+    s->slope = s->pool_prior ? fit_slope(target, prior, n) : 0;
+    for (int64_t i = 0; i < s->seen.n; i++) {
+        seconds[i] = NAN;
+        if (isnan(s->seen.seconds[i])) continue;
+        seconds[i] = exp(target[at] - s->slope * prior[at]);
+        at++;
+    }
+}
+
+static void train(search *s) {
+    /* No row is spared for early stopping: each is worth more as a lesson, and members that leave
+     * out different rows check each other. */
+    kiln_model_options o = {.depth = DEPTH, .rounds = ROUNDS, .eta = ETA, .held_out = -1,
+                            .members = MEMBERS, .seed = s->seed + (uint64_t)s->seen.n};
+    size_t n = (size_t)s->seen.n + 1;
+    double *scratch = malloc(3 * n * sizeof *scratch);
+    if (!scratch) return;
+    make_lesson(s, scratch, scratch + n, scratch + 2 * n);
+    kiln_model *m = kiln_model_train(s->seen.rows, scratch, s->seen.n, s->space->n_features, &o,
+                                     NULL);
+    free(scratch);
+    if (!m) return;
+    kiln_model_free(s->model);
+    s->model = m;
+    s->trained_on = s->seen.n;
+    for (int k = 0; k < MEMBERS; k++) s->scored[k] = false;
+    s->judged = false;
+}
+
+static bool model_ready(search *s) {
+    if (s->seen.n_timed < ROWS_MIN || s->space->n_features < 1) return false;
+    if (s->trained_on == s->seen.n) return s->model;
+    refresh_surroundings(s);
+    train(s);
+    return s->model;
+}
+
+/* ---------------------------------------------------------------- choosing */
+
+/* Expected log seconds of every point of the pool by one member; a likely failure costs time. */
+static bool score_by(search *s, int k) {
+    if (s->scored[k]) return true;
+    double *score = s->score[k];
+    if (kiln_model_predict_member(s->model, k, s->pool_rows, s->n_pool, score, NULL)) return false;
+    if (!s->judged &&
+        kiln_model_predict(s->model, s->pool_rows, s->n_pool, NULL, NULL, s->valid, NULL))
+        return false;
+    s->judged = true;
+    for (int64_t i = 0; i < s->n_pool; i++) {
+        score[i] -= FAILURE_COST * log(s->valid[i] + 1e-3);
+        if (s->pool_prior) score[i] += s->slope * s->pool_prior[i];
+    }
+    return s->scored[k] = true;
+}
+
+static int64_t favourite(const search *s, const double *score) {
+    int64_t best = -1;
+    for (int64_t i = 0; i < s->n_pool; i++)
+        if ((best < 0 || score[i] < score[best]) && !kiln_frontier_spent(&s->frontier, s->pool[i]))
+            best = i;
+    return best < 0 ? -1 : s->pool[best];
+}
+
+static int64_t model_choice(search *s) {
+    if (!model_ready(s) || kiln_frontier_unit(&s->frontier) < RANDOM_SHARE) return -1;
+    int k = s->turn++ % MEMBERS;
+    return score_by(s, k) ? favourite(s, s->score[k]) : -1;
+}
+
+static double distance(const search *s, const float *a, const float *b) {
+    double sum = 0;
+    for (int i = 0; i < s->space->n_features; i++) {
+        double x = (a[i] - b[i]) / s->scale[i];
+        sum += isnan(x) ? (isnan(a[i]) != isnan(b[i])) : x * x;
+    }
+    return sum;
+}
+
+/* Of a few points by chance the one farthest from all tried: spreads the first handful. */
+static int64_t spread_choice(search *s) {
+    int64_t best = -1;
+    double farthest = -1;
+    for (int i = 0; i < SPREAD_TRIES; i++) {
+        int64_t at = (int64_t)kiln_frontier_draw(&s->frontier, (uint64_t)s->n_sampled);
+        if (kiln_frontier_spent(&s->frontier, s->pool[at])) continue;
+        double near = INFINITY;
+        for (int64_t j = 0; j < s->n_spread; j++)
+            near = fmin(near, distance(s, s->pool_rows + at * s->space->n_features,
+                                       s->pool_rows + s->spread[j] * s->space->n_features));
+        if (near > farthest) farthest = near, best = at;
+    }
+    if (best < 0) return kiln_frontier_random(&s->frontier);
+    if (s->n_spread < FIRST_MAX) s->spread[s->n_spread++] = best;
+    return s->pool[best];
+}
+
+static int64_t first_choice(search *s) {
+    if (s->frontier.spent >= s->first) return -1;
+    if (s->pool_prior && kiln_frontier_unit(&s->frontier) >= PRIOR_RANDOM)
+        return favourite(s, s->pool_prior);
+    return spread_choice(s);
+}
+
+static int propose(void *state, int n, int64_t *points) {
+    search *s = state;
+    int count = 0;
+    while (count < n) {
+        int64_t p = kiln_frontier_start(&s->frontier);
+        if (p < 0) p = first_choice(s);
+        if (p < 0) p = model_choice(s);
+        if (p < 0) p = kiln_frontier_random(&s->frontier);
+        if (p < 0 || !kiln_frontier_take(&s->frontier, p)) break;
+        points[count++] = p;
+    }
+    return count;
+}
+
+/* ---------------------------------------------------------------- outcomes */
+
+static bool reserve_outcome(search *s) {
+    outcomes *x = &s->seen;
+    if (x->n < x->capacity) return true;
+    size_t n = x->capacity ? 2 * (size_t)x->capacity : 64, width = (size_t)s->space->n_features + 1;
+    void *point = realloc(x->point, n * sizeof *x->point);
+    if (point) x->point = point;
+    void *seconds = realloc(x->seconds, n * sizeof *x->seconds);
+    if (seconds) x->seconds = seconds;
+    void *prior = realloc(x->prior, n * sizeof *x->prior);
+    if (prior) x->prior = prior;
+    void *rows = realloc(x->rows, n * width * sizeof *x->rows);
+    if (rows) x->rows = rows;
+    if (!point || !seconds || !prior || !rows) return false;
+    x->capacity = (int64_t)n;
+    return true;
+}
+
+static void observe(void *state, const kiln_observation *o, int n) {
+    search *s = state;
+    outcomes *x = &s->seen;
+    for (int i = 0; i < n; i++) {
+        if (o[i].point < 0 || o[i].point >= s->space->n || !reserve_outcome(s)) continue;
+        kiln_frontier_take(&s->frontier, o[i].point);
+        x->point[x->n] = o[i].point;
+        x->seconds[x->n] = kiln_search_timed(&o[i]) ? o[i].seconds : NAN;
+        x->prior[x->n] = s->pool_prior ? prior_or_typical(s, o[i].point) : 0;
+        s->space->features(s->space->context, o[i].point, x->rows + x->n * s->space->n_features);
+        x->n_timed += !isnan(x->seconds[x->n]);
+        x->n++;
+    }
+}
+
+static double predict(void *state, int64_t point) {
+    search *s = state;
+    double mean = NAN;
+    if (!s->model || point < 0 || point >= s->space->n) return NAN;
+    float *row = malloc(sizeof *row * (size_t)(s->space->n_features + 1));
+    if (!row) return NAN;
+    s->space->features(s->space->context, point, row);
+    if (kiln_model_predict(s->model, row, 1, &mean, NULL, NULL, NULL)) mean = NAN;
+    free(row);
+    return exp(mean + (s->pool_prior ? s->slope * prior_or_typical(s, point) : 0));
+}
+
+/* ---------------------------------------------------------------- life */
+
+static void destroy(void *state) {
+    search *s = state;
+    kiln_frontier_free(&s->frontier);
+    kiln_model_free(s->model);
+    free(s->pool), free(s->pool_rows), free(s->pool_prior), free(s->valid), free(s->scale);
+    for (int k = 0; k < MEMBERS; k++) free(s->score[k]);
+    free(s->seen.point), free(s->seen.seconds), free(s->seen.prior), free(s->seen.rows);
+    free(s);
+}
+
+static void measure_scale(search *s) {
+    for (int i = 0; i < s->space->n_features; i++) {
+        double low = INFINITY, high = -INFINITY;
+        for (int64_t j = 0; j < s->n_pool; j++) {
+            double x = s->pool_rows[j * s->space->n_features + i];
+            low = fmin(low, x), high = fmax(high, x);
+        }
+        s->scale[i] = high > low ? high - low : 1;
+    }
+}
+
+static void *create(const kiln_search_space *space, const kiln_search_options *o, kiln_error *e) {
+    search *s = calloc(1, sizeof *s);
+    if (!s) return kiln_fail(e, KILN_NO_MEMORY, "search: out of memory; free some"), NULL;
+    s->space = space;
+    s->seed = o ? o->seed : 0;
+    int fifth = o && o->expected_trials > 0 ? o->expected_trials / 5 : FIRST_MAX;
+    s->first = fifth < FIRST_MIN ? FIRST_MIN : fifth > FIRST_MAX ? FIRST_MAX : fifth;
+    if (kiln_frontier_init(&s->frontier, space, o, e)) return destroy(s), NULL;
+    if (!reserve_pool(s)) {
+        kiln_fail(e, KILN_NO_MEMORY, "search: out of memory; free some");
+        return destroy(s), NULL;
+    }
+    fill_pool(s);
+    measure_scale(s);
+    return s;
+}
+
+extern const kiln_strategy kiln_strategy_model;
+const kiln_strategy kiln_strategy_model = {
+    .name = "model",
+    .help = "a cost model learns from every trial and ranks the space (the default)",
+    .create = create,
+    .propose = propose,
+    .observe = observe,
+    .predict = predict,
+    .destroy = destroy,
+};
