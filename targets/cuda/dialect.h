@@ -68,6 +68,7 @@ FUNC u16 k_put_f16(float x) { return k_to_f16(x); }
 FUNC u16 k_put_bf16(float x) { return k_to_bf16(x); }
 FUNC signed char k_put_i8(float x) { return k_to_i8(x); }
 FUNC int k_put_i32(int x) { return x; }
+FUNC int k_put_i32(float x) { return __float2int_rn(x); }
 #define READ(T, p, i) CAT(k_get_, T)((p)[i])
 #define WRITE(T, p, i, v) ((p)[i] = CAT(k_put_, T)(v))
 
@@ -101,8 +102,97 @@ template <int W, typename S> union k_pack {
             k_d[k_i] = k_p.w[k_i];                                                                 \
     } while (0)
 
+/* The same to and from floats, with a hint (H = 1): loads through the read-only path that leave the
+ * first-level cache alone, stores as streams. The asm is volatile to keep loads ahead of uses. */
+template <int H, typename W> FUNC W k_load(const W *p) { return *p; }
+template <int H, typename W> FUNC void k_store(W *p, W v) { *p = v; }
+#define K_NC "ld.global.nc.L1::no_allocate."
+template <> FUNC u16 k_load<1, u16>(const u16 *p) {
+    u16 r;
+    asm volatile(K_NC "u16 %0, [%1];" : "=h"(r) : "l"(p));
+    return r;
+}
+template <> FUNC u32 k_load<1, u32>(const u32 *p) {
+    u32 r;
+    asm volatile(K_NC "u32 %0, [%1];" : "=r"(r) : "l"(p));
+    return r;
+}
+template <> FUNC uint2 k_load<1, uint2>(const uint2 *p) {
+    uint2 r;
+    asm volatile(K_NC "v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
+    return r;
+}
+template <> FUNC uint4 k_load<1, uint4>(const uint4 *p) {
+    uint4 r;
+    asm volatile(K_NC "v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+                 : "l"(p));
+    return r;
+}
+template <> FUNC void k_store<1, u16>(u16 *p, u16 v) {
+    asm volatile("st.global.cs.u16 [%0], %1;" ::"l"(p), "h"(v) : "memory");
+}
+template <> FUNC void k_store<1, u32>(u32 *p, u32 v) {
+    asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+template <> FUNC void k_store<1, uint2>(uint2 *p, uint2 v) {
+    asm volatile("st.global.cs.v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(v.x), "r"(v.y) : "memory");
+}
+template <> FUNC void k_store<1, uint4>(uint4 *p, uint4 v) {
+    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y),
+                 "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+#define READ_F(T, W, H, p, i, dst)                                                                 \
+    do {                                                                                           \
+        k_pack<W, STORAGE(T)> k_p;                                                                 \
+        typedef k_pack<W, STORAGE(T)>::word k_word_t;                                              \
+        const k_word_t *k_s = (const k_word_t *)((p) + (i));                                       \
+        UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
+            k_p.w[k_i] = k_load<H, k_word_t>(k_s + k_i);                                           \
+        UNROLL for (int k_i = 0; k_i < W; k_i++)(dst)[k_i] = (float)CAT(k_get_, T)(k_p.e[k_i]);    \
+    } while (0)
+#define WRITE_F(T, W, H, p, i, src)                                                                \
+    do {                                                                                           \
+        k_pack<W, STORAGE(T)> k_p;                                                                 \
+        typedef k_pack<W, STORAGE(T)>::word k_word_t;                                              \
+        UNROLL for (int k_i = 0; k_i < W; k_i++) k_p.e[k_i] = CAT(k_put_, T)((src)[k_i]);          \
+        k_word_t *k_d = (k_word_t *)((p) + (i));                                                   \
+        UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
+            k_store<H, k_word_t>(k_d + k_i, k_p.w[k_i]);                                           \
+    } while (0)
+
+#define K_INF __int_as_float(0x7f800000)
+FUNC float k_combine(int o, float a, float b) {
+    return o == 0 ? a + b : o == 1 ? fmaxf(a, b) : fminf(a, b);
+}
+FUNC float k_identity(int o) { return o == 0 ? 0.0f : o == 1 ? -K_INF : K_INF; }
+/* Shuffles inside a warp; above 32 threads the warps meet in scratch and every warp combines what
+ * is there, so that all threads get the same bits. */
+FUNC float k_group_reduce(int o, float x, int n, float *scratch) {
+    UNROLL for (int m = 16; m > 0; m /= 2)
+        if (m < n) x = k_combine(o, x, __shfl_xor_sync(0xffffffffu, x, m));
+    if (n <= 32) return x;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = n / 32;
+    __syncthreads();
+    if (lane == 0) scratch[warp] = x;
+    __syncthreads();
+    x = scratch[warp / warps * warps + lane % warps];
+    UNROLL for (int m = 16; m > 0; m /= 2)
+        if (m < warps) x = k_combine(o, x, __shfl_xor_sync(0xffffffffu, x, m));
+    return x;
+}
+
+/* exp through the special unit: relative error at most 2^-22 + 1.22 |x| 2^-24 (constant and
+ * product rounded), inside the family's bound of (4 + |x|) 2^-23; results below 2^-126 are 0. */
+FUNC float k_exp(float x) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x * 1.44269504f));
+    return r;
+}
+
 #define K_ABS(x) fabsf(x)
-#define K_EXP(x) __expf(x)
+#define K_EXP(x) k_exp(x)
 #define K_LOG(x) logf(x)
 #define K_SQRT(x) sqrtf(x)
 #define K_RSQRT(x) rsqrtf(x)
