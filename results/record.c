@@ -223,9 +223,9 @@ int kiln_record_check(const kiln_record *r, kiln_error *e) {
     if (r->p05 > r->median || r->median > r->p95)
         return kiln_fail(e, KILN_BAD_INPUT,
                          "fields \"p05\", \"median\" and \"p95\" must not decrease in this order");
-    if (r->vendor_ratio_low > r->vendor_ratio || r->vendor_ratio > r->vendor_ratio_high)
+    if (r->vendor_ratio_low > r->vendor_ratio_high)
         return kiln_fail(e, KILN_BAD_INPUT,
-                         "field \"vendor_ratio\" must lie between its _low and its _high");
+                         "field \"vendor_ratio_low\" must not exceed \"vendor_ratio_high\"");
     return 0;
 }
 
