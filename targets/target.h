@@ -187,6 +187,9 @@ typedef struct kiln_target {
     int (*fill)(kiln_device *d, kiln_buffer to, int64_t offset, int64_t bytes, uint32_t pattern,
                 kiln_error *e); /* 32-bit pattern; offset and bytes multiples of 4 */
 
+    /* Enqueues a copy between two device buffers: the ceiling of memory-bound work. NULL: none. */
+    int (*copy)(kiln_device *d, kiln_buffer to, kiln_buffer from, int64_t bytes, kiln_error *e);
+
     /* Compiles for the device that caps describes; needs no open device (cuda: needs no GPU).
      * log receives the compiler's words, also on success. KILN_COMPILE: the source is at fault. */
     int (*compile)(const kiln_caps *caps, const kiln_compile_request *request, kiln_blob *out,

@@ -185,3 +185,33 @@ kiln_search_space kiln_candidates_space(kiln_candidates *c) {
                                .n_starts = c->n_starts,
                                .starts = c->start};
 }
+
+/* ---- the generic schedule ---- */
+
+/* Legal at sizes that fit nothing? All run-time sizes that must be given are set to the same. */
+static bool serves_every_size(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
+    static const int sizes[] = {1, 2, 31, 1021, 4099};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        kiln_text text = {0};
+        kiln_problem odd = *p;
+        for (const kiln_key *k = p->family->keys; k->name; k++)
+            if (k->kind == KILN_KEY_SIZE && !k->compiled && k->fallback == KILN_REQUIRED)
+                kiln_text_printf(&text, "%s=%d ", k->name, sizes[i]);
+        bool resized = !kiln_problem_resize(&odd, kiln_text_get(&text), NULL);
+        kiln_text_free(&text);
+        if (resized && !s->variant->legal(&odd, caps, s, NULL)) return false;
+    }
+    return true;
+}
+
+bool kiln_generic_schedule(const kiln_problem *p, const kiln_caps *caps, kiln_schedule *out) {
+    const kiln_generator *g = kiln_generator_of(p->family);
+    for (const kiln_variant_generator *v = g->variants; v->variant; v++) {
+        if (!v->applies(p, caps, NULL)) continue;
+        for (int i = 0; i < 2; i++) {
+            *out = i ? kiln_variant_default(v->variant) : v->start(p, caps);
+            if (v->variant->legal(p, caps, out, NULL) && serves_every_size(p, caps, out)) return true;
+        }
+    }
+    return false;
+}

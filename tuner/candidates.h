@@ -33,6 +33,9 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
 void kiln_candidates_close(kiln_candidates *c);
 /* Point of a schedule, or -1. */
 int64_t kiln_candidates_find(const kiln_candidates *c, const kiln_schedule *s);
+/* The schedule that serves every size of a problem's kind on a device, also those that no tile
+ * divides: the library's fallback. False when there is none. */
+bool kiln_generic_schedule(const kiln_problem *p, const kiln_caps *caps, kiln_schedule *out);
 /* The view that strategies get; borrows c. */
 kiln_search_space kiln_candidates_space(kiln_candidates *c);
 

@@ -387,3 +387,40 @@ int kiln_session_run(kiln_session *s, kiln_error *e) {
     if (kiln_interrupted && !status) status = kiln_fail(e, KILN_INTERRUPTED, "interrupted");
     return kiln_interrupted ? KILN_INTERRUPTED : status;
 }
+
+/* ---- without tuning ---- */
+
+/* The best record of any session: finals before searches. */
+static int best_visit(void *context, int64_t id, const kiln_record *r) {
+    recollection *c = context;
+    kiln_result *best = c->r;
+    (void)id;
+    bool final = !strcmp(r->phase, "final"), search = !strcmp(r->phase, "search");
+    if (search) best->trials++, best->failures[r->outcome]++;
+    if (r->outcome != KILN_OUTCOME_OK || !(final || search) || r->median <= 0) return 0;
+    bool have_final = best->have_winner && !strcmp(best->winner.phase, "final");
+    if (best->have_winner && (have_final > final || (have_final == final &&
+                                                     best->winner.median <= r->median)))
+        return 0;
+    best->winner = keep_record(c->s, r);
+    best->have_winner = true;
+    return 0;
+}
+
+int kiln_session_recall(kiln_session *s, kiln_error *e) {
+    int status = KILN_OK, found = 0;
+    for (int i = 0; i < s->n_results && !status; i++) {
+        kiln_result *r = &s->result[i];
+        recollection c = {.s = s, .r = r};
+        kiln_query q = {.problem = r->text, .device = s->identity};
+        if (!recall_result(s, r)) {
+            r->trials = 0;
+            status = kiln_store_each(s->store, &q, best_visit, &c, e);
+        }
+        found += r->have_winner;
+    }
+    if (!status && !found)
+        status = kiln_fail(e, KILN_NOT_FOUND, "the store holds no result of these problems on %s; "
+                           "run tune first, with the same --suite and --out", s->caps.name);
+    return status;
+}

@@ -35,6 +35,7 @@ typedef struct kiln_result {
     kiln_record winner;     /* phase "final", or the best of the search when cut short */
     bool have_winner;
     char *unit, *suffix;    /* its compiled unit in the cache */
+    char *generic_unit, *generic_suffix; /* the same for the generic schedule; NULL: not compiled */
     int n_vendors;
     kiln_record vendor[4];
     int64_t space, raw, trials;
@@ -49,6 +50,8 @@ typedef struct kiln_session {
     char *why_device;       /* what was chosen, and why */
     char id[17];            /* names this command: same suite, options and device */
     char cache[512];        /* compiled units */
+    char command[1024];     /* the command line that repeats it */
+    char library[1024];     /* the library that was written */
     kiln_store *store;
     kiln_arena arena;
     int n_results;
@@ -75,6 +78,9 @@ int kiln_session_open(kiln_session *s, const kiln_session_options *o, const char
 /* Tunes all problems within the budget. KILN_INTERRUPTED after a signal: results hold the best so
  * far. */
 int kiln_session_run(kiln_session *s, kiln_error *e);
+/* The results that are in the store, without tuning: of this very command where it has run,
+ * otherwise the best records of each problem on this device. */
+int kiln_session_recall(kiln_session *s, kiln_error *e);
 void kiln_session_close(kiln_session *s);
 
 /* One problem (session.c calls it in turn); `until` is when its search must end. */
@@ -92,6 +98,8 @@ kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const cha
 /* Table, plots, library from what is in the session's results (tuner/publish.c). Prints the table
  * unless quiet. Paths written are told through progress. */
 int kiln_publish(kiln_session *s, kiln_error *e);
+/* The table and the plots alone. */
+int kiln_publish_table(kiln_session *s, kiln_error *e);
 /* The library alone. `complete`: recompile each winner alone (smaller); otherwise use the units at
  * hand, which takes no time. */
 int kiln_publish_library(kiln_session *s, const char *path, bool complete, kiln_error *e);

@@ -611,6 +611,16 @@ static void take_best(search *f) {
     f->r->suffix = kiln_arena_strdup(&f->s->arena, k->suffix);
 }
 
+/* Remembers the compiled generic schedule: a library can be written without compiling it again. */
+static void keep_generic(search *f) {
+    kiln_schedule generic;
+    if (!kiln_generic_schedule(&f->r->problem, &f->s->caps, &generic)) return;
+    int64_t point = kiln_candidates_find(&f->c, &generic);
+    if (point < 0 || !(f->known[point].seconds > 0) || !f->known[point].unit[0]) return;
+    f->r->generic_unit = kiln_arena_strdup(&f->s->arena, f->known[point].unit);
+    f->r->generic_suffix = kiln_arena_strdup(&f->s->arena, f->known[point].suffix);
+}
+
 int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error *e) {
     search *f = calloc(1, sizeof *f);
     int64_t starts[KILN_VARIANTS_MAX * 4];
@@ -641,7 +651,10 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
     if (!status && !kiln_interrupted && f->best > 0) status = run_finals(f, 0.2 * share + 2, e);
     if (!status && !(f->best > 0) && !kiln_interrupted)
         r->failure = kiln_arena_strdup(&s->arena, "no candidate was right");
-    if (f->state) take_best(f);
+    if (f->state) {
+        take_best(f);
+        keep_generic(f);
+    }
     r->finished = !status && !kiln_interrupted;
     if (f->state) f->strategy->destroy(f->state);
     free(f->known);

@@ -1,0 +1,640 @@
+#include "tuner/bench.h"
+
+#include "base/hash.h"
+#include "kernels/emit.h"
+#include "kernels/input.h"
+#include "kernels/reference.h"
+#include "tuner/finals.h"
+#include "tuner/worker.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    GUARD = 4096,          /* bytes before and after every buffer */
+    SETS_MAX = 1024,
+    SAMPLES_MAX = 100,
+    CHECKED_ROWS = 3,      /* rows of the reference that the C evaluator repeats */
+    REPLAYS_MAX = 256,     /* launches in one timed batch */
+};
+static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
+static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6;
+
+/* A buffer between two guard zones. */
+typedef struct guarded {
+    kiln_buffer whole, view;
+    int64_t bytes; /* of the view, a multiple of 4 */
+} guarded;
+
+struct kiln_bench {
+    const kiln_target *target;
+    kiln_device *device;
+    const kiln_caps *caps;
+    kiln_problem p;
+    kiln_bench_options o;
+    const kiln_generator *g;
+    int n_sets, next_set;
+    guarded *operand;      /* n_sets x n_operands */
+    kiln_buffer *views;    /* the same, as launches want them */
+    double scalar[KILN_OPERANDS_MAX];
+    guarded workspace;
+    int n_outputs, output[KILN_OPERANDS_MAX];
+    kiln_buffer reference[KILN_OPERANDS_MAX], bound[KILN_OPERANDS_MAX];
+    kiln_buffer partials;
+    kiln_module *module;   /* reference and comparison kernels */
+    kiln_launch compare[KILN_OPERANDS_MAX];
+    bool warm;
+};
+
+struct kiln_subject {
+    kiln_bench *b;
+    kiln_program program;
+    kiln_kernel *kernel[KILN_LAUNCHES_MAX];
+    uint8_t *maps; /* encoded tensor maps, one group per set */
+    const kiln_vendor *vendor;
+    void *handle;
+    int batch;     /* launches per sample */
+    void *recorded; /* the batch as the driver's graph, where there are graphs */
+    int recorded_batch;
+};
+
+/* ---- buffers ---- */
+
+static int guarded_open(kiln_bench *b, guarded *g, int64_t bytes, kiln_error *e) {
+    g->bytes = (bytes + 3) / 4 * 4;
+    g->whole = b->target->alloc(b->device, g->bytes + 2 * GUARD, e);
+    if (!g->whole) return e->status;
+    g->view = b->target->view(b->device, g->whole, GUARD, g->bytes, e);
+    if (!g->view) return e->status;
+    int status = b->target->fill(b->device, g->whole, 0, GUARD, GUARD_PATTERN, e);
+    if (!status)
+        status = b->target->fill(b->device, g->whole, GUARD + g->bytes, GUARD, GUARD_PATTERN, e);
+    return status;
+}
+
+static void guarded_close(kiln_bench *b, guarded *g) {
+    if (g->view) b->target->release(b->device, g->view);
+    if (g->whole) b->target->release(b->device, g->whole);
+    *g = (guarded){0};
+}
+
+/* 0, or the byte distance of the first hit from the buffer (negative: before it). */
+static int64_t guard_hit(kiln_bench *b, const guarded *g, int *status, kiln_error *e) {
+    uint32_t zone[2][GUARD / 4];
+    *status = b->target->read(b->device, zone[0], g->whole, 0, GUARD, e);
+    if (!*status) *status = b->target->read(b->device, zone[1], g->whole, GUARD + g->bytes, GUARD, e);
+    for (int i = 0; i < GUARD / 4 && !*status; i++) {
+        if (zone[0][i] != GUARD_PATTERN) return (int64_t)i * 4 - GUARD;
+        if (zone[1][i] != GUARD_PATTERN) return (int64_t)i * 4 + 1;
+    }
+    return 0;
+}
+
+static guarded *operand(kiln_bench *b, int set, int i) {
+    return &b->operand[set * b->p.n_operands + i];
+}
+
+static int64_t operands_bytes(const kiln_problem *p) {
+    int64_t bytes = 0;
+    for (int i = 0; i < p->n_operands; i++)
+        if (!p->operand[i].scalar) bytes += kiln_operand_bytes(&p->operand[i]);
+    return bytes;
+}
+
+/* Cold: together more than three times the last-level cache, at least 2, within a quarter of the
+ * memory. */
+static int sets_needed(const kiln_bench *b) {
+    int64_t bytes = operands_bytes(&b->p), want = 3 * b->caps->cache_bytes;
+    if (b->o.hot || bytes <= 0) return 1;
+    int64_t n = want / bytes + 1, room = b->caps->memory_bytes / 4 / bytes;
+    if (n < 2) n = 2;
+    if (n > room) n = room;
+    return n < 1 ? 1 : n > SETS_MAX ? SETS_MAX : (int)n;
+}
+
+static int fill_operand(kiln_bench *b, int i, kiln_error *e) {
+    const kiln_operand *o = &b->p.operand[i];
+    int64_t bytes = kiln_operand_bytes(o);
+    if (o->scalar) {
+        b->scalar[i] = kiln_input_scalar(b->o.seed, i);
+        return KILN_OK;
+    }
+    void *host = o->output ? NULL : malloc((size_t)bytes + 4);
+    if (!o->output && !host)
+        return kiln_fail(e, KILN_NO_MEMORY, "no host memory for operand %s", o->name);
+    if (host) kiln_input_fill(o, b->o.seed, i, host);
+    int status = KILN_OK;
+    for (int set = 0; set < b->n_sets && !status; set++) {
+        guarded *g = operand(b, set, i);
+        status = guarded_open(b, g, bytes, e);
+        b->views[set * b->p.n_operands + i] = g->view;
+        if (!status && host) status = b->target->write(b->device, g->view, 0, host, bytes, e);
+        if (!status && !host) status = b->target->fill(b->device, g->view, 0, g->bytes, POISON, e);
+    }
+    free(host);
+    return status;
+}
+
+static kiln_bindings bindings(kiln_bench *b, int set) {
+    return (kiln_bindings){.operand = b->views + set * b->p.n_operands,
+                           .scalar = b->scalar,
+                           .workspace = b->workspace.view,
+                           .reference = b->reference,
+                           .bound = b->bound,
+                           .partials = b->partials};
+}
+
+/* ---- the reference ---- */
+
+static int run_reference(kiln_bench *b, kiln_error *e) {
+    kiln_program program = {0};
+    kiln_bindings bind = bindings(b, 0);
+    int status = b->g->reference_program(&b->p, b->caps, &program, e);
+    for (int i = 0; i < program.n_launches && !status; i++) {
+        char entry[64];
+        snprintf(entry, sizeof entry, "kiln_reference_%.40s", program.launch[i].entry);
+        kiln_kernel *k = b->target->kernel(b->device, b->module, entry, e);
+        status = k ? b->target->launch(b->device, k, &program.launch[i], &bind, NULL, e) : e->status;
+    }
+    return status ? status : b->target->sync(b->device, e);
+}
+
+static int compile_reference(kiln_bench *b, kiln_error *e) {
+    kiln_text source = {0}, log = {0};
+    kiln_blob code = {0}, ptx = {0};
+    int status = kiln_emit_reference_unit(&b->p, b->caps, &source, e);
+    kiln_compile_request request = {.source = kiln_text_get(&source)};
+    if (!status) status = b->target->compile(b->caps, &request, &code, &ptx, &log, e);
+    if (!status) {
+        b->module = b->target->load(b->device, code.data, code.size, e);
+        if (!b->module) status = e->status;
+    }
+    free(code.data);
+    free(ptx.data);
+    kiln_text_free(&source);
+    kiln_text_free(&log);
+    return status;
+}
+
+/* The reference itself is checked against the C evaluator: two independent texts must agree. */
+typedef struct host_rows {
+    void *input[KILN_OPERANDS_MAX];
+    double *value[KILN_OPERANDS_MAX], *bound[KILN_OPERANDS_MAX], *device;
+} host_rows;
+
+static int open_rows(kiln_bench *b, host_rows *h, kiln_error *e) {
+    int64_t widest = 1;
+    for (int i = 0; i < b->p.n_operands; i++) {
+        const kiln_operand *o = &b->p.operand[i];
+        if (o->cols > widest) widest = o->cols;
+        if (o->scalar || o->output) continue;
+        h->input[i] = malloc((size_t)kiln_operand_bytes(o) + 4);
+        if (!h->input[i]) return kiln_fail(e, KILN_NO_MEMORY, "no memory to check the reference");
+        kiln_input_fill(o, b->o.seed, i, h->input[i]);
+    }
+    h->device = malloc((size_t)widest * sizeof *h->device);
+    for (int j = 0; j < b->n_outputs; j++) {
+        h->value[j] = malloc((size_t)widest * sizeof(double));
+        h->bound[j] = malloc((size_t)widest * sizeof(double));
+        if (!h->value[j] || !h->bound[j] || !h->device)
+            return kiln_fail(e, KILN_NO_MEMORY, "no memory to check the reference");
+    }
+    return KILN_OK;
+}
+
+static void close_rows(host_rows *h) {
+    for (int i = 0; i < KILN_OPERANDS_MAX; i++) free(h->input[i]), free(h->value[i]), free(h->bound[i]);
+    free(h->device);
+}
+
+static int check_row(kiln_bench *b, host_rows *h, int64_t batch, int64_t row, kiln_error *e) {
+    int status = b->g->evaluate_row(&b->p, (const void *const *)h->input, b->scalar, batch, row,
+                                    h->value, h->bound, e);
+    for (int j = 0; j < b->n_outputs && !status; j++) {
+        const kiln_operand *o = &b->p.operand[b->output[j]];
+        int64_t offset = (batch * o->rows + row) * o->cols * 8;
+        status = b->target->read(b->device, h->device, b->reference[j], offset, o->cols * 8, e);
+        for (int64_t c = 0; c < o->cols && !status; c++) {
+            double want = h->value[j][c], got = h->device[c];
+            bool agree = (isnan(want) && isnan(got)) ||
+                         fabs(got - want) <= 1e-9 * (fabs(want) + 1) + 1e-3 * h->bound[j][c];
+            if (!agree)
+                status = kiln_fail(e, KILN_WRONG, "the reference kernel for %s gives %.17g at row %lld, "
+                                   "column %lld where the evaluator gives %.17g: this device's driver "
+                                   "computes wrongly, or this is a bug in Kiln", o->name, got,
+                                   (long long)row, (long long)c, want);
+        }
+    }
+    return status;
+}
+
+static int check_reference(kiln_bench *b, kiln_error *e) {
+    host_rows h = {0};
+    const kiln_operand *o = &b->p.operand[b->output[0]];
+    int status = open_rows(b, &h, e);
+    for (int i = 0; i < CHECKED_ROWS && !status; i++) {
+        int64_t row = (int64_t)(kiln_random64(b->o.seed, 77 + (uint64_t)i) % (uint64_t)o->rows);
+        int64_t batch = (int64_t)(kiln_random64(b->o.seed, 99 + (uint64_t)i) % (uint64_t)o->batch);
+        status = check_row(b, &h, batch, row, e);
+    }
+    close_rows(&h);
+    return status;
+}
+
+static int open_reference(kiln_bench *b, kiln_error *e) {
+    int status = KILN_OK;
+    int64_t most = 0;
+    for (int i = 0; i < b->p.n_operands && !status; i++) {
+        const kiln_operand *o = &b->p.operand[i];
+        if (!o->output) continue;
+        int j = b->n_outputs++;
+        int64_t n = o->batch * o->rows * o->cols;
+        b->output[j] = i;
+        b->reference[j] = b->target->alloc(b->device, n * 8, e);
+        b->bound[j] = b->reference[j] ? b->target->alloc(b->device, n * 4, e) : NULL;
+        if (!b->bound[j]) return e->status;
+        status = kiln_compare_launch(&b->p, b->caps, j, &b->compare[j], e);
+        int64_t partials = kiln_compare_partial_bytes(&b->compare[j]);
+        if (partials > most) most = partials;
+    }
+    if (status) return status;
+    b->partials = b->target->alloc(b->device, most, e);
+    if (!b->partials) return e->status;
+    status = compile_reference(b, e);
+    if (!status) status = run_reference(b, e);
+    return status ? status : check_reference(b, e);
+}
+
+kiln_bench *kiln_bench_open(const kiln_target *target, kiln_device *device, const kiln_problem *p,
+                            const kiln_bench_options *o, kiln_error *e) {
+    kiln_bench *b = calloc(1, sizeof *b);
+    if (!b) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a bench"), NULL;
+    *b = (kiln_bench){.target = target, .device = device, .caps = target->caps(device), .p = *p,
+                      .o = *o, .g = kiln_generator_of(p->family)};
+    b->n_sets = sets_needed(b);
+    size_t n = (size_t)b->n_sets * (size_t)p->n_operands;
+    b->operand = calloc(n, sizeof *b->operand);
+    b->views = calloc(n, sizeof *b->views);
+    int status = b->operand && b->views ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a bench");
+    for (int i = 0; i < p->n_operands && !status; i++) status = fill_operand(b, i, e);
+    if (!status) status = open_reference(b, e);
+    if (!status) return b;
+    kiln_bench_close(b);
+    return NULL;
+}
+
+void kiln_bench_close(kiln_bench *b) {
+    if (!b) return;
+    if (b->module) b->target->unload(b->device, b->module);
+    if (b->partials) b->target->release(b->device, b->partials);
+    for (int j = 0; j < b->n_outputs; j++) {
+        if (b->reference[j]) b->target->release(b->device, b->reference[j]);
+        if (b->bound[j]) b->target->release(b->device, b->bound[j]);
+    }
+    for (int i = 0; b->operand && i < b->n_sets * b->p.n_operands; i++)
+        guarded_close(b, &b->operand[i]);
+    guarded_close(b, &b->workspace);
+    free(b->operand);
+    free(b->views);
+    free(b);
+}
+
+int kiln_bench_sets(const kiln_bench *b, int64_t *bytes) {
+    *bytes = operands_bytes(&b->p) * b->n_sets;
+    return b->n_sets;
+}
+
+/* ---- subjects ---- */
+
+static kiln_subject *refuse(kiln_subject *s, kiln_record *r, kiln_outcome outcome, const char *why,
+                            kiln_arena *arena) {
+    r->outcome = outcome;
+    r->detail = kiln_arena_strdup(arena, why);
+    kiln_subject_close(s);
+    return NULL;
+}
+
+/* The workspace grows to the largest that any candidate wants; its zeroed part is zeroed anew. */
+static int want_workspace(kiln_bench *b, const kiln_program *program, kiln_error *e) {
+    if (program->workspace_bytes <= 0) return KILN_OK;
+    int status = KILN_OK;
+    if (program->workspace_bytes > b->workspace.bytes) {
+        guarded_close(b, &b->workspace);
+        status = guarded_open(b, &b->workspace, program->workspace_bytes, e);
+    }
+    /* poison, so that nothing left by an earlier candidate helps */
+    if (!status) status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
+    int64_t zeroed = (program->workspace_zeroed + 3) / 4 * 4;
+    if (!status && zeroed) status = b->target->fill(b->device, b->workspace.view, 0, zeroed, 0, e);
+    return status;
+}
+
+static int encode_maps(kiln_subject *s, kiln_error *e) {
+    kiln_bench *b = s->b;
+    if (!s->program.n_tensor_maps) return KILN_OK;
+    if (!b->target->encode) return kiln_fail(e, KILN_UNSUPPORTED, "this device has no tensor maps");
+    size_t group = (size_t)s->program.n_tensor_maps * 128;
+    s->maps = aligned_alloc(128, group * (size_t)b->n_sets);
+    int status = s->maps ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for tensor maps");
+    for (int set = 0; set < b->n_sets && !status; set++) {
+        kiln_bindings bind = bindings(b, set);
+        status = b->target->encode(b->device, s->program.tensor_map, s->program.n_tensor_maps, &bind,
+                                   s->maps + group * (size_t)set, e);
+    }
+    return status;
+}
+
+static int find_kernels(kiln_subject *s, kiln_module *m, const char *suffix, kiln_record *r,
+                        kiln_error *e) {
+    kiln_bench *b = s->b;
+    for (int i = 0; i < s->program.n_launches; i++) {
+        const kiln_launch *l = &s->program.launch[i];
+        kiln_kernel_facts facts = {0};
+        char entry[64];
+        snprintf(entry, sizeof entry, "kiln_%.16s_%.40s", suffix, l->entry);
+        s->kernel[i] = b->target->kernel(b->device, m, entry, e);
+        if (!s->kernel[i]) return e->status;
+        if (strcmp(l->entry, "main") && s->program.n_launches > 1) continue;
+        if (b->target->facts(b->device, s->kernel[i], l, &facts)) continue;
+        r->registers = facts.registers;
+        r->local_bytes = facts.local_bytes;
+        r->shared_bytes = facts.shared_bytes + (int)l->shared_bytes;
+        r->blocks_per_unit = facts.blocks_per_unit;
+    }
+    return KILN_OK;
+}
+
+kiln_subject *kiln_subject_open(kiln_bench *b, const kiln_schedule *schedule, kiln_module *m,
+                                const char *suffix, kiln_record *r, kiln_arena *arena) {
+    kiln_error e = {0};
+    kiln_subject *s = calloc(1, sizeof *s);
+    if (!s) return refuse(s, r, KILN_OUTCOME_LAUNCH_FAILED, "no memory", arena);
+    s->b = b;
+    int status = schedule->variant->program(&b->p, b->caps, schedule, &s->program, &e);
+    if (!status) status = find_kernels(s, m, suffix, r, &e);
+    if (!status) status = want_workspace(b, &s->program, &e);
+    if (!status) status = encode_maps(s, &e);
+    r->workspace_bytes = s->program.workspace_bytes;
+    return status ? refuse(s, r, KILN_OUTCOME_LAUNCH_FAILED, e.text, arena) : s;
+}
+
+/* The vendor's call for a matmul without statements; other problems have no vendor. */
+static bool as_gemm(const kiln_problem *p, kiln_gemm *g) {
+    int a = kiln_problem_operand(p, "a"), b = kiln_problem_operand(p, "b");
+    int c = kiln_problem_operand(p, "out");
+    if (strcmp(p->family->name, "matmul") || p->n_operands != 3 || a < 0 || b < 0 || c < 0) return false;
+    kiln_text printed = {0};
+    kiln_problem_print(p, &printed);
+    bool plain = !strchr(kiln_text_get(&printed), ':');
+    kiln_text_free(&printed);
+    const kiln_operand *x = &p->operand[a], *y = &p->operand[b], *z = &p->operand[c];
+    *g = (kiln_gemm){.m = z->rows, .n = z->cols, .k = kiln_problem_get(p, "k"), .batch = z->batch,
+                     .lda = x->ld, .ldb = y->ld, .ldc = z->ld, .stride_a = x->batch_stride,
+                     .stride_b = y->batch_stride, .stride_c = z->batch_stride, .a = x->type,
+                     .b = y->type, .c = z->type, .ta = kiln_problem_get(p, "ta"),
+                     .tb = kiln_problem_get(p, "tb")};
+    return plain;
+}
+
+kiln_subject *kiln_subject_vendor(kiln_bench *b, const kiln_vendor *v, kiln_error *e) {
+    kiln_gemm g;
+    if (!as_gemm(&b->p, &g)) return kiln_fail(e, KILN_UNSUPPORTED, "%s has only plain matmul", v->name), NULL;
+    kiln_subject *s = calloc(1, sizeof *s);
+    if (!s) return kiln_fail(e, KILN_NO_MEMORY, "no memory"), NULL;
+    *s = (kiln_subject){.b = b, .vendor = v, .handle = v->open(b->device, &g, e)};
+    int status = s->handle ? v->prepare(s->handle, b->views[0], b->views[1], b->views[2], e) : e->status;
+    if (!status) return s;
+    kiln_subject_close(s);
+    return NULL;
+}
+
+const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena) {
+    kiln_text t = {0};
+    if (s->vendor && s->vendor->describe) s->vendor->describe(s->handle, &t);
+    char *words = kiln_arena_strdup(arena, kiln_text_get(&t));
+    kiln_text_free(&t);
+    return words ? words : "";
+}
+
+void kiln_subject_close(kiln_subject *s) {
+    if (!s) return;
+    if (s->recorded) s->b->target->forget(s->b->device, s->recorded);
+    if (s->vendor && s->handle) s->vendor->close(s->handle);
+    free(s->maps);
+    free(s);
+}
+
+static int enqueue(kiln_subject *s, int set, kiln_error *e) {
+    kiln_bench *b = s->b;
+    const kiln_buffer *v = b->views + set * b->p.n_operands;
+    if (s->vendor) return s->vendor->run(s->handle, v[0], v[1], v[2], e);
+    kiln_bindings bind = bindings(b, set);
+    bind.tensor_maps = s->maps ? s->maps + (size_t)set * (size_t)s->program.n_tensor_maps * 128 : NULL;
+    int status = KILN_OK;
+    for (int i = 0; i < s->program.n_launches && !status; i++)
+        status = b->target->launch(b->device, s->kernel[i], &s->program.launch[i], &bind, NULL, e);
+    return status;
+}
+
+/* ---- verification ---- */
+
+static bool blame(kiln_record *r, kiln_outcome outcome, const char *why, kiln_arena *arena) {
+    r->outcome = outcome;
+    r->detail = kiln_arena_strdup(arena, why);
+    return false;
+}
+
+static bool compare(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
+    kiln_error e = {0};
+    double square_error = 0, square_reference = 0;
+    r->error = r->error_bound = 0;
+    for (int j = 0; j < b->n_outputs; j++) {
+        kiln_bindings bind = bindings(b, 0);
+        char entry[64];
+        snprintf(entry, sizeof entry, "kiln_reference_%.40s", b->compare[j].entry);
+        kiln_kernel *k = b->target->kernel(b->device, b->module, entry, &e);
+        int status = k ? b->target->launch(b->device, k, &b->compare[j], &bind, NULL, &e) : e.status;
+        if (!status) status = b->target->sync(b->device, &e);
+        int64_t bytes = kiln_compare_partial_bytes(&b->compare[j]);
+        void *partials = malloc((size_t)bytes);
+        if (!status) status = b->target->read(b->device, partials, b->partials, 0, bytes, &e);
+        kiln_verdict v = {0};
+        if (!status) v = kiln_compare_verdict(&b->compare[j], partials);
+        free(partials);
+        if (status) return blame(r, KILN_OUTCOME_DEVICE_ERROR, e.text, arena);
+        square_error += v.square_error;
+        square_reference += v.square_reference;
+        if (v.worst > r->error_bound) r->error_bound = v.worst;
+        if (v.right) continue;
+        const kiln_operand *o = &b->p.operand[b->output[j]];
+        int64_t row = v.worst_index / o->cols;
+        r->error_bound = isfinite(v.worst) ? v.worst : 0;
+        return blame(r, KILN_OUTCOME_WRONG,
+                     kiln_arena_printf(arena, "%s[%lld,%lld] is off by %.3g times its bound; %lld NaN "
+                                       "or unwritten", o->name, (long long)row,
+                                       (long long)(v.worst_index % o->cols), v.worst,
+                                       (long long)v.bad), arena);
+    }
+    r->error = square_reference > 0 ? sqrt(square_error / square_reference) : sqrt(square_error);
+    return true;
+}
+
+static bool guards_intact(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
+    kiln_error e = {0};
+    for (int i = -1; i < b->p.n_operands; i++) {
+        const guarded *g = i < 0 ? &b->workspace : operand(b, 0, i);
+        int status = KILN_OK;
+        if (!g->whole) continue;
+        int64_t hit = guard_hit(b, g, &status, &e);
+        if (status) return blame(r, KILN_OUTCOME_DEVICE_ERROR, e.text, arena);
+        if (hit)
+            return blame(r, KILN_OUTCOME_OUT_OF_BOUNDS,
+                         kiln_arena_printf(arena, "wrote %lld bytes %s %s", (long long)llabs(hit),
+                                           hit < 0 ? "before" : "behind",
+                                           i < 0 ? "the workspace" : b->p.operand[i].name), arena);
+    }
+    return true;
+}
+
+bool kiln_bench_verify(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena) {
+    kiln_error e = {0};
+    int status = KILN_OK;
+    for (int j = 0; j < b->n_outputs && !status; j++) {
+        guarded *g = operand(b, 0, b->output[j]);
+        status = b->target->fill(b->device, g->view, 0, g->bytes, POISON, &e);
+    }
+    if (!status) status = enqueue(s, 0, &e);
+    if (status) return blame(r, KILN_OUTCOME_LAUNCH_FAILED, e.text, arena);
+    if (b->target->sync(b->device, &e)) return blame(r, KILN_OUTCOME_DEVICE_ERROR, e.text, arena);
+    r->outcome = KILN_OUTCOME_OK;
+    return compare(b, r, arena) && guards_intact(b, r, arena);
+}
+
+bool kiln_bench_verify_again(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena) {
+    (void)s;
+    kiln_error e = {0};
+    if (b->target->sync(b->device, &e)) return blame(r, KILN_OUTCOME_DEVICE_ERROR, e.text, arena);
+    return compare(b, r, arena) && guards_intact(b, r, arena);
+}
+
+/* ---- timing ---- */
+
+static int next_set(kiln_bench *b) { return b->next_set = (b->next_set + 1) % b->n_sets; }
+
+static int enqueue_batch(kiln_subject *s, kiln_error *e) {
+    int status = KILN_OK;
+    for (int i = 0; i < s->batch && !status; i++) status = enqueue(s, next_set(s->b), e);
+    return status;
+}
+
+/* A batch becomes one graph, so that launch gaps are not measured as kernel time. */
+static int record_batch(kiln_subject *s, kiln_error *e) {
+    const kiln_target *t = s->b->target;
+    int status = t->record_begin(s->b->device, e);
+    if (status) return status;
+    int inner = enqueue_batch(s, e);
+    kiln_error ignored;
+    s->recorded = t->record_end(s->b->device, inner ? &ignored : e);
+    s->recorded_batch = s->batch;
+    return inner ? inner : s->recorded ? KILN_OK : e->status;
+}
+
+double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e) {
+    const kiln_target *t = b->target;
+    bool host = s->vendor && s->vendor->host;
+    if (s->batch < 1) s->batch = 1;
+    bool graph = !host && s->batch > 1 && t->record_begin;
+    if (graph && (!s->recorded || s->recorded_batch != s->batch)) {
+        if (s->recorded) t->forget(b->device, s->recorded);
+        s->recorded = NULL;
+        if (record_batch(s, e)) return -1;
+        if (t->replay(b->device, s->recorded, e) || t->sync(b->device, e)) return -1; /* upload */
+    }
+    double start = kiln_now(), seconds;
+    int status = host ? KILN_OK : t->begin(b->device, 0, e);
+    if (!status) status = graph ? t->replay(b->device, s->recorded, e) : enqueue_batch(s, e);
+    if (!status && !host) status = t->end(b->device, 0, e);
+    if (status) return -1;
+    seconds = host ? kiln_now() - start : t->seconds(b->device, 0, e);
+    return seconds < 0 ? -1 : seconds / s->batch;
+}
+
+static void sense(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
+    kiln_sensors now;
+    if (!b->target->sensors || b->target->sensors(b->device, &now)) return;
+    r->clock_mhz = now.clock_mhz;
+    r->temperature_c = now.temperature_c;
+    r->power_w = now.power_w;
+    r->throttle = kiln_arena_strdup(arena, now.throttle);
+}
+
+/* Until clocks have settled: 0.2 s of the first program of a problem, then a few launches. */
+static int warm_up(kiln_bench *b, kiln_subject *s, double *estimate, kiln_error *e) {
+    double until = kiln_now() + (b->warm || b->caps->shared_host ? 0.01 : 0.2);
+    int runs = 0;
+    *estimate = 0;
+    do {
+        double t = kiln_bench_sample(b, s, e);
+        if (t < 0) return e->status;
+        if (!runs || t < *estimate) *estimate = t;
+    } while (++runs < 2 || (kiln_now() < until && runs < 2000));
+    b->warm = true;
+    s->batch = 1;
+    if (*estimate < SHORT_KERNEL) {
+        double want = BATCH_SECONDS / (*estimate > 1e-7 ? *estimate : 1e-7) + 1;
+        s->batch = want > REPLAYS_MAX ? REPLAYS_MAX : (int)want;
+    }
+    return KILN_OK;
+}
+
+/* Standard error of the median over the median, from the middle half of the samples (robust
+ * against the stray samples of a busy machine): 1.2533 sigma / sqrt n with sigma = IQR / 1.349. */
+static double median_error(const double *samples, int n) {
+    double iqr = kiln_quantile(samples, n, 0.75) - kiln_quantile(samples, n, 0.25);
+    return 1.2533 * iqr / 1.349 / sqrt(n) / kiln_median(samples, n);
+}
+
+int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best, kiln_record *r,
+                    kiln_arena *arena, kiln_error *e) {
+    double *samples = kiln_arena_alloc(arena, SAMPLES_MAX * sizeof *samples);
+    double estimate, until = kiln_now() + seconds, fastest = INFINITY;
+    if (!samples) return kiln_fail(e, KILN_NO_MEMORY, "no memory for samples");
+    int status = warm_up(b, s, &estimate, e), n = 0;
+    while (!status && n < SAMPLES_MAX) {
+        samples[n] = kiln_bench_sample(b, s, e);
+        if (samples[n] < 0) return e->status;
+        if (samples[n] < fastest) fastest = samples[n];
+        n++;
+        if (best > 0 && n >= 3 && fastest > 1.3 * best) {
+            r->outcome = KILN_OUTCOME_SLOW;
+            break;
+        }
+        if (n >= 5 && (kiln_now() > until || (n >= 10 && median_error(samples, n) < 0.005))) break;
+    }
+    sense(b, r, arena);
+    r->samples = samples;
+    r->n_samples = n;
+    if (!status) kiln_record_summarise(r);
+    return status;
+}
+
+double kiln_bench_copy(const kiln_target *target, kiln_device *device, int64_t bytes,
+                       kiln_error *e) {
+    kiln_buffer from = target->alloc(device, bytes, e);
+    kiln_buffer to = from ? target->alloc(device, bytes, e) : NULL;
+    double best = -1;
+    if (to && !target->fill(device, from, 0, bytes, 0x3f9d70a4, e) && target->copy &&
+        !target->copy(device, to, from, bytes, e)) {
+        for (int i = 0; i < 9; i++) {
+            if (target->begin(device, 0, e) || target->copy(device, to, from, bytes, e) ||
+                target->end(device, 0, e)) break;
+            double t = target->seconds(device, 0, e);
+            if (t > 0 && 2.0 * (double)bytes / t > best) best = 2.0 * (double)bytes / t;
+        }
+    }
+    if (to) target->release(device, to);
+    if (from) target->release(device, from);
+    return best;
+}

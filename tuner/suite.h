@@ -1,0 +1,19 @@
+/* Suites: the problems of the main job. */
+#ifndef KILN_TUNER_SUITE_H
+#define KILN_TUNER_SUITE_H
+
+#include "base/arena.h"
+#include "targets/target.h"
+
+typedef struct kiln_suite {
+    int n;
+    const char *const *problem;
+    const double *weight; /* shares of the budget */
+} kiln_suite;
+
+/* "default", "llm", or a file with one problem a line (# starts a comment). The built-in suites
+ * have sizes of their own for CPUs. Memory comes from the arena. */
+int kiln_suite_load(const char *name, const kiln_caps *caps, kiln_arena *arena, kiln_suite *out,
+                    kiln_error *e);
+
+#endif
