@@ -184,6 +184,15 @@ static void check_buffers(fixture *f) {
         static const unsigned char pattern[4] = {1, 0, 0xc0, 0x7f};
         assert_int_equal(back[i], at >= 0 && at < 16 ? pattern[at % 4] : host[i]);
     }
+    if (f->t->copy) {
+        kiln_buffer other = f->t->alloc(f->d, bytes, &f->e);
+        assert_non_null(other);
+        OK(f, f->t->copy(f->d, other, b, bytes, &f->e));
+        OK(f, f->t->sync(f->d, &f->e));
+        OK(f, f->t->read(f->d, host, other, 0, bytes, &f->e));
+        assert_memory_equal(host, back, (size_t)bytes);
+        f->t->release(f->d, other);
+    }
     f->t->release(f->d, v);
     f->t->release(f->d, b);
     assert_null(f->t->alloc(f->d, INT64_MAX / 2, &f->e));

@@ -107,38 +107,38 @@ template <int W, typename S> union k_pack {
 template <int H, typename W> FUNC W k_load(const W *p) { return *p; }
 template <int H, typename W> FUNC void k_store(W *p, W v) { *p = v; }
 #define K_NC "ld.global.nc.L1::no_allocate."
-template <> FUNC u16 k_load<1, u16>(const u16 *p) {
+template <> __device__ __forceinline__ u16 k_load<1, u16>(const u16 *p) {
     u16 r;
     asm volatile(K_NC "u16 %0, [%1];" : "=h"(r) : "l"(p));
     return r;
 }
-template <> FUNC u32 k_load<1, u32>(const u32 *p) {
+template <> __device__ __forceinline__ u32 k_load<1, u32>(const u32 *p) {
     u32 r;
     asm volatile(K_NC "u32 %0, [%1];" : "=r"(r) : "l"(p));
     return r;
 }
-template <> FUNC uint2 k_load<1, uint2>(const uint2 *p) {
+template <> __device__ __forceinline__ uint2 k_load<1, uint2>(const uint2 *p) {
     uint2 r;
     asm volatile(K_NC "v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
     return r;
 }
-template <> FUNC uint4 k_load<1, uint4>(const uint4 *p) {
+template <> __device__ __forceinline__ uint4 k_load<1, uint4>(const uint4 *p) {
     uint4 r;
     asm volatile(K_NC "v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
                  : "l"(p));
     return r;
 }
-template <> FUNC void k_store<1, u16>(u16 *p, u16 v) {
+template <> __device__ __forceinline__ void k_store<1, u16>(u16 *p, u16 v) {
     asm volatile("st.global.cs.u16 [%0], %1;" ::"l"(p), "h"(v) : "memory");
 }
-template <> FUNC void k_store<1, u32>(u32 *p, u32 v) {
+template <> __device__ __forceinline__ void k_store<1, u32>(u32 *p, u32 v) {
     asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
-template <> FUNC void k_store<1, uint2>(uint2 *p, uint2 v) {
+template <> __device__ __forceinline__ void k_store<1, uint2>(uint2 *p, uint2 v) {
     asm volatile("st.global.cs.v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(v.x), "r"(v.y) : "memory");
 }
-template <> FUNC void k_store<1, uint4>(uint4 *p, uint4 v) {
+template <> __device__ __forceinline__ void k_store<1, uint4>(uint4 *p, uint4 v) {
     asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y),
                  "r"(v.z), "r"(v.w)
                  : "memory");

@@ -143,6 +143,9 @@ typedef struct opencl_pci {
     X(cl_int, clEnqueueFillBuffer,                                                                 \
       (cl_command_queue, cl_mem, const void *, size_t, size_t, size_t, cl_uint,                    \
        const cl_event *, cl_event *))                                                              \
+    X(cl_int, clEnqueueCopyBuffer,                                                                 \
+      (cl_command_queue, cl_mem, cl_mem, size_t, size_t, size_t, cl_uint, const cl_event *,        \
+       cl_event *))                                                                                \
     X(void *, clEnqueueMapBuffer,                                                                  \
       (cl_command_queue, cl_mem, cl_bool, cl_bitfield, size_t, size_t, cl_uint,                    \
        const cl_event *, cl_event *, cl_int *))                                                    \

@@ -73,7 +73,7 @@ void kiln_opencl_probe_events(kiln_device *d);
 int kiln_opencl_begin(kiln_device *d, int region, kiln_error *e);
 int kiln_opencl_end(kiln_device *d, int region, kiln_error *e);
 double kiln_opencl_seconds(kiln_device *d, int region, kiln_error *e);
-/* Takes the event of a launch for every open region; ownership passes. */
+/* Takes the event of a launch or copy for every open region; ownership passes. */
 void kiln_opencl_note_launch(kiln_device *d, cl_event event);
 void kiln_opencl_drop_regions(kiln_device *d);
 

@@ -180,6 +180,17 @@ static int fill(kiln_device *d, kiln_buffer to, int64_t offset, int64_t bytes, u
     return failed ? fail_driver(d, "filling a buffer", failed, e) : 0;
 }
 
+static int copy(kiln_device *d, kiln_buffer to, kiln_buffer from, int64_t bytes, kiln_error *e) {
+    int rc = check_range(d, to, 0, bytes, e);
+    if (!rc) rc = check_range(d, from, 0, bytes, e);
+    if (rc || !bytes) return rc;
+    cl_event event = NULL;
+    cl_int failed = d->api->clEnqueueCopyBuffer(d->queue, from, to, 0, 0, (size_t)bytes, 0, NULL,
+                                                d->open_regions ? &event : NULL);
+    if (!failed && event) kiln_opencl_note_launch(d, event);
+    return failed ? fail_driver(d, "copying a buffer", failed, e) : 0;
+}
+
 static int sync_device(kiln_device *d, kiln_error *e) {
     cl_int rc = d->api->clFinish(d->queue);
     return rc ? fail_driver(d, "work on the device", rc, e) : 0;
@@ -198,6 +209,7 @@ const kiln_target kiln_target_opencl = {
     .write = write_buffer,
     .read = read_buffer,
     .fill = fill,
+    .copy = copy,
     .compile = kiln_opencl_compile,
     .load = kiln_opencl_load,
     .unload = kiln_opencl_unload,
