@@ -55,13 +55,13 @@ TUNER_OBJ   := $(call object,$(VENDOR_SRC) $(GENERATE_SRC) $(TUNER_SRC)) \
 all: $(BUILD)/tune $(BUILD)/kiln $(BUILD)/libkiln.so $(BUILD)/libkiln.a $(BUILD)/kiln.pc
 
 $(BUILD)/tune: $(BUILD)/tuner/main.o $(TUNER_OBJ) $(RUNTIME_OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(TUNE_LIBS) $(XLIBS)
+	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ $(TUNE_LIBS) $(XLIBS)
 $(BUILD)/kiln: $(BUILD)/runtime/tool.o $(BUILD)/libkiln.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(KILN_LIBS)
+	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ $(KILN_LIBS)
 $(BUILD)/libkiln.a: $(RUNTIME_OBJ)
-	rm -f $@ && ar rcs $@ $^
+	@rm -f $@ && ar rcs $@ $^
 $(BUILD)/libkiln.so: $(RUNTIME_OBJ) runtime/kiln.map
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,libkiln.so.0 -Wl,--version-script=runtime/kiln.map \
+	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -shared -Wl,-soname,libkiln.so.0 -Wl,--version-script=runtime/kiln.map \
 	    -o $@ $(RUNTIME_OBJ) $(KILN_LIBS)
 	ln -sf libkiln.so $(BUILD)/libkiln.so.0
 $(BUILD)/kiln.pc: runtime/kiln.pc.in Makefile
@@ -81,10 +81,10 @@ REGISTRY_vendors    := $(patsubst targets/%.c,%,$(VENDOR_SRC))
 FORCE:
 
 $(GEN)/%.o: $(GEN)/%.c
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(if $(V),,@echo "  CC $<" &&) $(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(if $(V),,@echo "  CC $<" &&) $(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 $(GEN)/embedded.o: $(BODIES)
 
 # ---- the single commands
@@ -97,7 +97,7 @@ tune: deps
 TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TUNER_OBJ) $(RUNTIME_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lOpenCL $(TUNE_LIBS)
+	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lOpenCL $(TUNE_LIBS)
 .PRECIOUS: $(BUILD)/tests/%.o
 test: deps
 	$(MAKE) -j$$(nproc) all tests-built

@@ -225,7 +225,7 @@ static int check_library(kiln_session *s) {
     char **argv = kiln_arena_alloc(&s->arena, (size_t)(s->n_results + 6) * sizeof *argv);
     int n = 0, status = 0, checked = 0;
     if (!argv) return 1;
-    argv[n++] = "tune", argv[n++] = "check", argv[n++] = s->library, argv[n++] = id;
+    argv[n++] = (char *)"tune", argv[n++] = (char *)"check", argv[n++] = s->library, argv[n++] = id;
     for (int i = 0; i < s->n_results; i++)
         if (s->result[i].have_winner) argv[n++] = s->result[i].text, checked++;
     pid_t pid = fork();
