@@ -320,6 +320,7 @@ static struct {
 static void thread_main(void)
 {
     job.x->run(job.launch, job.which, job.operand, job.work);
+    assert_int_equal(run.thread[run.now].n_pending, 0); /* they would land in the epilogue's memory */
     run.thread[run.now].done = true;
     pause_thread();
 }
