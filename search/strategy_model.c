@@ -52,6 +52,8 @@ typedef struct search {
     const kiln_search_space *space;
     uint64_t seed;
     int first;
+    int width, *column; /* features that vary over the pool: the only ones worth a look */
+    float *row;         /* all features of one point */
     int64_t n_pool, n_sampled; /* pool: the sample, then surroundings of leaders */
     int64_t *pool;
     float *pool_rows;
@@ -114,9 +116,14 @@ static double fit_slope(const double *target, const double *prior, int64_t n) {
 
 /* ---------------------------------------------------------------- pool */
 
+static void get_row(search *s, int64_t point, float *out) {
+    s->space->features(s->space->context, point, s->row);
+    for (int i = 0; i < s->width; i++) out[i] = s->row[s->column[i]];
+}
+
 static void add_to_pool(search *s, int64_t point) {
     s->pool[s->n_pool] = point;
-    s->space->features(s->space->context, point, s->pool_rows + s->n_pool * s->space->n_features);
+    get_row(s, point, s->pool_rows + s->n_pool * s->width);
     if (s->pool_prior) s->pool_prior[s->n_pool] = prior_or_typical(s, point);
     s->n_pool++;
 }
@@ -124,23 +131,60 @@ static void add_to_pool(search *s, int64_t point) {
 static bool reserve_pool(search *s) {
     bool whole = s->space->n <= POOL_MAX;
     size_t n = whole ? (size_t)s->space->n : POOL_MAX + LOCAL_MAX;
+    size_t width = (size_t)s->space->n_features + 1;
     bool made = true;
     n += n == 0;
     made &= !!(s->pool = malloc(n * sizeof *s->pool));
-    made &= !!(s->pool_rows = malloc(n * (size_t)(s->space->n_features + 1) * sizeof(float)));
+    made &= !!(s->pool_rows = malloc(n * width * sizeof(float)));
+    made &= !!(s->column = malloc(width * sizeof *s->column));
+    made &= !!(s->row = malloc(width * sizeof *s->row));
     made &= !s->space->prior || (s->pool_prior = calloc(n, sizeof(double)));
-    made &= !!(s->scale = malloc(((size_t)s->space->n_features + 1) * sizeof(double)));
+    made &= !!(s->scale = malloc(width * sizeof(double)));
     made &= !!(s->valid = malloc(n * sizeof(double)));
     for (int k = 0; k < MEMBERS; k++) made &= !!(s->score[k] = malloc(n * sizeof(double)));
     return made;
 }
 
+static bool varies(const search *s, int column) {
+    const float *x = s->pool_rows + column;
+    for (int64_t i = 1; i < s->n_pool; i++)
+        if (memcmp(x, x + i * s->width, sizeof *x)) return true;
+    return false;
+}
+
+/* Keeps the columns that vary, and moves the rows together. */
+static void drop_constant_columns(search *s) {
+    int kept = 0, width = s->width;
+    for (int i = 0; i < width; i++)
+        if (varies(s, i)) s->column[kept++] = i;
+    if (kept == 0) return; /* of points that look all alike, one column will do as well as any */
+    for (int64_t i = 0; i < s->n_pool; i++)
+        for (int k = 0; k < kept; k++)
+            s->pool_rows[i * kept + k] = s->pool_rows[i * width + s->column[k]];
+    s->width = kept;
+}
+
+static void measure_scale(search *s) {
+    for (int i = 0; i < s->width; i++) {
+        double low = INFINITY, high = -INFINITY;
+        for (int64_t j = 0; j < s->n_pool; j++) {
+            double x = s->pool_rows[j * s->width + i];
+            low = fmin(low, x), high = fmax(high, x);
+        }
+        s->scale[i] = high > low ? high - low : 1;
+    }
+}
+
 static void fill_pool(search *s) {
     bool whole = s->space->n <= POOL_MAX;
+    s->width = s->space->n_features;
+    for (int i = 0; i < s->width; i++) s->column[i] = i;
     int64_t n = whole ? s->space->n : POOL_MAX;
     for (int64_t i = 0; i < n; i++)
         add_to_pool(s, whole ? i : kiln_search_shuffled(s->space->n, s->seed + 1, i));
     s->n_sampled = s->n_pool;
+    drop_constant_columns(s);
+    measure_scale(s);
     if (s->pool_prior) fill_prior(s);
 }
 
@@ -219,8 +263,7 @@ static void train(search *s) {
     double *scratch = malloc(3 * n * sizeof *scratch);
     if (!scratch) return;
     make_lesson(s, scratch, scratch + n, scratch + 2 * n);
-    kiln_model *m = kiln_model_train(s->seen.rows, scratch, s->seen.n, s->space->n_features, &o,
-                                     NULL);
+    kiln_model *m = kiln_model_train(s->seen.rows, scratch, s->seen.n, s->width, &o, NULL);
     free(scratch);
     if (!m) return;
     kiln_model_free(s->model);
@@ -231,7 +274,7 @@ static void train(search *s) {
 }
 
 static bool model_ready(search *s) {
-    if (s->seen.n_timed < ROWS_MIN || s->space->n_features < 1) return false;
+    if (s->seen.n_timed < ROWS_MIN || s->width < 1) return false;
     if (s->trained_on == s->seen.n) return s->model;
     refresh_surroundings(s);
     train(s);
@@ -272,7 +315,7 @@ static int64_t model_choice(search *s) {
 
 static double distance(const search *s, const float *a, const float *b) {
     double sum = 0;
-    for (int i = 0; i < s->space->n_features; i++) {
+    for (int i = 0; i < s->width; i++) {
         double x = (a[i] - b[i]) / s->scale[i];
         sum += isnan(x) ? (isnan(a[i]) != isnan(b[i])) : x * x;
     }
@@ -288,8 +331,8 @@ static int64_t spread_choice(search *s) {
         if (kiln_frontier_spent(&s->frontier, s->pool[at])) continue;
         double near = INFINITY;
         for (int64_t j = 0; j < s->n_spread; j++)
-            near = fmin(near, distance(s, s->pool_rows + at * s->space->n_features,
-                                       s->pool_rows + s->spread[j] * s->space->n_features));
+            near = fmin(near, distance(s, s->pool_rows + at * s->width,
+                                       s->pool_rows + s->spread[j] * s->width));
         if (near > farthest) farthest = near, best = at;
     }
     if (best < 0) return kiln_frontier_random(&s->frontier);
@@ -323,7 +366,7 @@ static int propose(void *state, int n, int64_t *points) {
 static bool reserve_outcome(search *s) {
     outcomes *x = &s->seen;
     if (x->n < x->capacity) return true;
-    size_t n = x->capacity ? 2 * (size_t)x->capacity : 64, width = (size_t)s->space->n_features + 1;
+    size_t n = x->capacity ? 2 * (size_t)x->capacity : 64, width = (size_t)s->width + 1;
     void *point = realloc(x->point, n * sizeof *x->point);
     if (point) x->point = point;
     void *seconds = realloc(x->seconds, n * sizeof *x->seconds);
@@ -346,7 +389,7 @@ static void observe(void *state, const kiln_observation *o, int n) {
         x->point[x->n] = o[i].point;
         x->seconds[x->n] = kiln_search_timed(&o[i]) ? o[i].seconds : NAN;
         x->prior[x->n] = s->pool_prior ? prior_or_typical(s, o[i].point) : 0;
-        s->space->features(s->space->context, o[i].point, x->rows + x->n * s->space->n_features);
+        get_row(s, o[i].point, x->rows + x->n * s->width);
         x->n_timed += !isnan(x->seconds[x->n]);
         x->n++;
     }
@@ -356,9 +399,9 @@ static double predict(void *state, int64_t point) {
     search *s = state;
     double mean = NAN;
     if (!s->model || point < 0 || point >= s->space->n) return NAN;
-    float *row = malloc(sizeof *row * (size_t)(s->space->n_features + 1));
+    float *row = malloc(sizeof *row * (size_t)(s->width + 1));
     if (!row) return NAN;
-    s->space->features(s->space->context, point, row);
+    get_row(s, point, row);
     if (kiln_model_predict(s->model, row, 1, &mean, NULL, NULL, NULL)) mean = NAN;
     free(row);
     return exp(mean + (s->pool_prior ? s->slope * prior_or_typical(s, point) : 0));
@@ -371,20 +414,10 @@ static void destroy(void *state) {
     kiln_frontier_free(&s->frontier);
     kiln_model_free(s->model);
     free(s->pool), free(s->pool_rows), free(s->pool_prior), free(s->valid), free(s->scale);
+    free(s->column), free(s->row);
     for (int k = 0; k < MEMBERS; k++) free(s->score[k]);
     free(s->seen.point), free(s->seen.seconds), free(s->seen.prior), free(s->seen.rows);
     free(s);
-}
-
-static void measure_scale(search *s) {
-    for (int i = 0; i < s->space->n_features; i++) {
-        double low = INFINITY, high = -INFINITY;
-        for (int64_t j = 0; j < s->n_pool; j++) {
-            double x = s->pool_rows[j * s->space->n_features + i];
-            low = fmin(low, x), high = fmax(high, x);
-        }
-        s->scale[i] = high > low ? high - low : 1;
-    }
 }
 
 static void *create(const kiln_search_space *space, const kiln_search_options *o, kiln_error *e) {
@@ -400,7 +433,6 @@ static void *create(const kiln_search_space *space, const kiln_search_options *o
         return destroy(s), NULL;
     }
     fill_pool(s);
-    measure_scale(s);
     return s;
 }
 
