@@ -201,7 +201,8 @@ static int create(kiln_store *s, kiln_error *e) {
 
 /* FULL: every commit reaches the disk before add returns, so neither a kill nor a power cut loses
  * a finished trial, and `begin` is known after a trial that took the whole machine down. It costs
- * two synced writes per trial, beside trials of 100 ms and more. NORMAL would survive kills only. */
+ * two synced writes per trial, beside trials of 100 ms and more. NORMAL would survive kills only.
+ */
 static int prepare_writing(kiln_store *s, kiln_error *e) {
     int version = 0, status = number_of(s, "PRAGMA user_version", &version, e);
     if (!status && version == 0) status = create(s, e);
