@@ -600,6 +600,7 @@ static bool random_schedule(const kiln_variant_generator *v, const kiln_problem 
 {
     kiln_space space;
     memset(&space, 0, sizeof space);
+    space.variant = v->variant;
     v->space(p, caps, &space);
     int64_t size = kiln_space_size(&space);
     for (int i = 0; i < 3000 && size > 0; i++) {
