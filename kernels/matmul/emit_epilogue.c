@@ -32,11 +32,10 @@ static void arguments(kiln_text *out, const kiln_problem *p)
 static void define_list(kiln_text *out, kiln_text *undefs, const kiln_problem *p, const char *name,
                         void (*list)(kiln_text *, const kiln_problem *))
 {
-    kiln_text t = {0};
-    list(&t, p);
-    kiln_emit_define(out, undefs, name, "%s", kiln_text_get(&t));
-    out->failed |= t.failed;
-    kiln_text_free(&t);
+    kiln_text_printf(out, "#define %s ", name); /* may be longer than kiln_emit_define allows */
+    list(out, p);
+    kiln_text_add(out, "\n");
+    kiln_text_printf(undefs, "#undef %s\n", name);
 }
 
 void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_problem *p)

@@ -55,6 +55,7 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
 /* The same for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment. */
 void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name);
 
+extern const kiln_family kiln_family_matmul;
 extern const kiln_variant kiln_matmul_cpu, kiln_matmul_simt, kiln_matmul_mma_sm80;
 extern const kiln_variant_generator kiln_matmul_cpu_generator, kiln_matmul_simt_generator,
     kiln_matmul_mma_sm80_generator;

@@ -1,0 +1,105 @@
+/* The reference of matmul: every product summed in double, next to the sum of the products'
+ * magnitudes in float, from which follows how far a correct float kernel may be.
+ *
+ *   spread:  a, b -> floats (exact), [panel of PA rows][k][PA] and [panel of PB columns][k][PB],
+ *            zero padded: one plain layout for all types and transposes
+ *   main:    TX x TY threads share a PA x PB tile, RM x (RN vectors of RW) each
+ *
+ *            CPU: one work-item, 8 rows x double16      GPU: 16 x 16 threads, 4 x 4 doubles each */
+#ifndef RW
+#define RW 1   /* doubles of a vector */
+#define RM 4   /* rows of a thread */
+#define RN 4   /* vectors of a thread, TX * RW columns apart */
+#define TX 16
+#define TY 16
+#define SPREAD_THREADS 256
+#endif
+#define PA (TY * RM)
+#define PB (TX * RN * RW)
+#define SPREAD_STEPS 64
+#if RW > 1
+#define RV CAT(double, RW)
+#define RF CAT(float, RW)
+#define RV_OF(x) CAT(convert_double, RW)(x)
+#define RV_PUT(v, p) CAT(vstore, RW)(v, 0, p)
+#else
+#define RV double
+#define RF float
+#define RV_OF(x) (double)(x)
+#define RV_PUT(v, p) (*(p) = (v))
+#endif
+
+/* Block (x, y): steps x * SPREAD_STEPS on, panel y. The first panels_a panels are a's. */
+KERNEL(SPREAD_THREADS, 1, 1)
+NAME(spread)(const GLOBAL STORAGE(TA) *RESTRICT a, const GLOBAL STORAGE(TB) *RESTRICT b, i64 m,
+             i64 n, i64 k, i64 lda, i64 ldb, i64 stride_a, i64 stride_b, i64 panels_a,
+             i64 panels_b, GLOBAL float *RESTRICT to)
+{
+    const i64 k0 = (i64)BLOCK(0) * SPREAD_STEPS, batch = BLOCK(2);
+    const int steps = (int)(k - k0 < SPREAD_STEPS ? k - k0 : SPREAD_STEPS);
+    const i64 panels = panels_a * PA + panels_b * PB;
+    GLOBAL float *d = to + batch * panels * k;
+    for (i64 p = BLOCK(1); p < panels_a + panels_b; p += BLOCKS(1)) {
+        if (p < panels_a)
+            for (int e = THREAD(0); e < steps * PA; e += SPREAD_THREADS) {
+                const i64 row = p * PA + e % PA, kk = k0 + e / PA;
+                const i64 at = batch * stride_a + (TRANSPOSE_A ? kk * lda + row : row * lda + kk);
+                d[(p * k + kk) * PA + e % PA] = row < m ? (float)READ(TA, a, at) : 0.0f;
+            }
+        else
+            for (int e = THREAD(0); e < steps * PB; e += SPREAD_THREADS) {
+                const i64 q = p - panels_a, col = q * PB + e % PB, kk = k0 + e / PB;
+                const i64 at = batch * stride_b + (TRANSPOSE_B ? col * ldb + kk : kk * ldb + col);
+                d[panels_a * PA * k + (q * k + kk) * PB + e % PB] =
+                    col < n ? (float)READ(TB, b, at) : 0.0f;
+            }
+    }
+}
+
+KERNEL(TX, TY, 1)
+NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL float *RESTRICT spread)
+{
+    const i64 pa = BLOCK(0), batch = BLOCK(2);
+    const int tx = THREAD(0), ty = THREAD(1);
+    const GLOBAL float *s = spread + batch * (panels_a * PA + panels_b * PB) * k;
+    for (i64 pb = BLOCK(1); pb < panels_b; pb += BLOCKS(1)) {
+        const GLOBAL float *ap = s + pa * PA * k + ty * RM;
+        const GLOBAL float *bp = s + panels_a * PA * k + pb * PB * k + tx * RW;
+        RV sum[RM][RN];
+        RF magnitude[RM][RN];
+        UNROLL for (int i = 0; i < RM; i++) UNROLL for (int j = 0; j < RN; j++) {
+            sum[i][j] = (RV)(0.0);
+            magnitude[i][j] = (RF)(0.0f);
+        }
+        for (i64 kk = 0; kk < k; kk++) {
+            RV bv[RN];
+            RF bm[RN];
+            UNROLL for (int j = 0; j < RN; j++) {
+                const RF x = *(const GLOBAL RF *)(bp + j * TX * RW);
+                bv[j] = RV_OF(x);
+                bm[j] = fabs(x);
+            }
+            UNROLL for (int i = 0; i < RM; i++) {
+                const float x = ap[i];
+                UNROLL for (int j = 0; j < RN; j++) {
+                    sum[i][j] = fma((RV)((double)x), bv[j], sum[i][j]);
+                    magnitude[i][j] = fma((RF)(fabs(x)), bm[j], magnitude[i][j]);
+                }
+            }
+            ap += PA;
+            bp += PB;
+        }
+        for (int i = 0; i < RM; i++) {
+            const i64 row = pa * PA + ty * RM + i;
+            for (int j = 0; j < RN && row < m; j++) {
+                const i64 col = pb * PB + (j * TX + tx) * RW;
+                double v[RW];
+                double g[RW];
+                RV_PUT(sum[i][j], v);
+                RV_PUT(RV_OF(magnitude[i][j]), g);
+                for (int w = 0; w < RW && col + w < n; w++)
+                    NAME(end)(REFERENCE_ARGS, batch, row, col + w, v[w], g[w], k);
+            }
+        }
+    }
+}
