@@ -13,7 +13,9 @@
  *     (negative a) is good to 10 U of |a| only, in the erf form and in the tanh form alike;
  *   - TINY, the smallest normal float, where a device may flush to zero;
  *   - OVER: beyond the largest float the device has infinity, and no bound holds any more.
- * Comparisons and floor jump: when the errors reach across the jump, its height is the error. */
+ * Comparisons and floor jump: when the errors reach across the jump, its height is the error. When
+ * an error reaches out of a function's domain (sqrt, log, a division by what may be 0) nothing is
+ * known: the bound is infinite or as good as. */
 #ifndef KILN_KERNELS_EXPR_BOUNDS_H
 #define KILN_KERNELS_EXPR_BOUNDS_H
 
@@ -36,7 +38,7 @@
     X(EXP, exp(a), t * (x * exp(x) + (4.0 + fabs(a)) * 2.0 * U) + TINY + OVER)                     \
     X(LOG, log(a), (x > 0.0 ? x / fmax(a - x, 0.0) : 0.0) + 8.0 * U * fabs(t))                     \
     X(SQRT, sqrt(a),                                                                               \
-      (x > 0.0 ? (t > 0.0 ? x / (t + sqrt(fmax(a - x, 0.0))) : sqrt(x)) : 0.0) + 8.0 * U * t)      \
+      (x > a ? 1e300 : x > 0.0 ? x / (t + sqrt(a - x)) : 0.0) + 8.0 * U * t)                       \
     X(RSQRT, 1.0 / sqrt(a), t * ((x > 0.0 ? x / (2.0 * fmax(a - x, 0.0)) : 0.0) + 8.0 * U))        \
     X(TANH, tanh(a), x * fmin(1.0, 1.0 - t * t + x) + 8.0 * U * fabs(t))                           \
     X(ERF, erf(a), x * fmin(1.1284, 1.1284 * exp(-a * a) + x) + 8.0 * U * fabs(t))                 \

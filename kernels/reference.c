@@ -30,7 +30,7 @@ int kiln_compare_launch(const kiln_problem *p, const kiln_caps *caps, int j, kil
     const kiln_operand *o = &p->operand[operand];
     bool cpu = caps->kind == KILN_DEVICE_CPU;
     int64_t total = o->batch * o->rows * o->cols, units = caps->units > 0 ? caps->units : 1;
-    int64_t block = cpu ? 1 : 128, grid = cpu ? units * 8 : units * 8;
+    int64_t block = cpu ? 1 : 128, grid = units * 8;
     if (grid > 4096) grid = 4096;
     int64_t threads = grid * block, chunk = (total + threads - 1) / threads;
     *out = (kiln_launch){.grid = {(uint32_t)grid, 1, 1}, .block = {(uint32_t)block, 1, 1}};

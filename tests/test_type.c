@@ -1,0 +1,129 @@
+#include "base/hash.h"
+#include "kernels/type.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void names_read_back(void **state) {
+    (void)state;
+    for (int t = KILN_NONE + 1; t < KILN_TYPE_COUNT; t++) {
+        const char *name = kiln_type_name((kiln_type)t);
+        assert_int_equal(kiln_type_parse(name, strlen(name)), t);
+        assert_true(kiln_type_bytes((kiln_type)t) > 0);
+    }
+    assert_int_equal(kiln_type_parse("f3", 2), KILN_TYPE_COUNT);
+    assert_int_equal(kiln_type_parse("f322", 4), KILN_TYPE_COUNT);
+    assert_int_equal(kiln_type_parse("none", 4), KILN_TYPE_COUNT);
+    assert_int_equal(kiln_type_parse("", 0), KILN_TYPE_COUNT);
+}
+
+static double value_of(kiln_type t, uint32_t bits) {
+    uint16_t wide = (uint16_t)bits;
+    uint8_t narrow = (uint8_t)bits;
+    return kiln_type_bytes(t) == 2 ? kiln_type_read(t, &wide) : kiln_type_read(t, &narrow);
+}
+
+static uint32_t bits_of(kiln_type t, double value) {
+    uint16_t wide = 0;
+    uint8_t narrow = 0;
+    kiln_type_write(t, kiln_type_bytes(t) == 2 ? (void *)&wide : &narrow, value);
+    return kiln_type_bytes(t) == 2 ? wide : narrow;
+}
+
+static void every_pattern_reads_back(void **state) {
+    (void)state;
+    for (int t = KILN_F16; t <= KILN_E5M2; t++)
+        for (uint32_t bits = 0; bits < 1u << 8 * kiln_type_bytes((kiln_type)t); bits++) {
+            double value = value_of((kiln_type)t, bits);
+            if (isnan(value)) assert_true(isnan(value_of((kiln_type)t, bits_of((kiln_type)t, value))));
+            else assert_int_equal(bits_of((kiln_type)t, value), bits);
+        }
+}
+
+static void known_values(void **state) {
+    (void)state;
+    assert_true(value_of(KILN_F16, 0x3c00) == 1);
+    assert_true(value_of(KILN_F16, 0x7bff) == 65504);
+    assert_true(value_of(KILN_F16, 0x0001) == 0x1p-24);
+    assert_true(value_of(KILN_BF16, 0x4049) == 3.140625);
+    assert_true(value_of(KILN_E4M3, 0x7e) == 448);
+    assert_true(isnan(value_of(KILN_E4M3, 0x7f)));
+    assert_true(value_of(KILN_E5M2, 0x7b) == 57344);
+    assert_true(isinf(value_of(KILN_E5M2, 0x7c)));
+}
+
+/* Adjacent values a < b of one sign: everything between goes to the nearer, the middle to even. */
+static void rounds_to_nearest_even(void **state) {
+    (void)state;
+    for (int t = KILN_F16; t <= KILN_E5M2; t++) {
+        uint32_t top = t == KILN_F16 ? 0x7bff : t == KILN_BF16 ? 0x7f7f : t == KILN_E4M3 ? 0x7e : 0x7b;
+        for (uint32_t bits = 0; bits < top; bits++) {
+            double a = value_of((kiln_type)t, bits), b = value_of((kiln_type)t, bits + 1);
+            double middle = (a + b) / 2;
+            assert_int_equal(bits_of((kiln_type)t, middle), bits + (bits & 1));
+            assert_int_equal(bits_of((kiln_type)t, nextafter(middle, a)), bits);
+            assert_int_equal(bits_of((kiln_type)t, nextafter(middle, b)), bits + 1);
+        }
+    }
+}
+
+static void overflow_and_nan(void **state) {
+    (void)state;
+    assert_int_equal(bits_of(KILN_F16, 65519.9), 0x7bff);
+    assert_int_equal(bits_of(KILN_F16, 65520), 0x7c00);
+    assert_int_equal(bits_of(KILN_F16, -1e300), 0xfc00);
+    assert_true(isnan(value_of(KILN_E4M3, bits_of(KILN_E4M3, 1000))));
+    assert_int_equal(bits_of(KILN_E4M3, 463.9), 0x7e);
+    assert_true(isinf(value_of(KILN_BF16, bits_of(KILN_BF16, INFINITY))));
+    assert_true(isnan(value_of(KILN_BF16, bits_of(KILN_BF16, NAN))));
+}
+
+static void integers_saturate(void **state) {
+    (void)state;
+    int8_t i8;
+    int32_t i32;
+    static const struct {
+        double from;
+        int i8, i32;
+    } cases[] = {{2.5, 2, 2}, {3.5, 4, 4}, {-0.5, 0, 0}, {200, 127, 200}, {-200, -128, -200},
+                 {1e30, 127, INT32_MAX}, {-INFINITY, -128, INT32_MIN}, {NAN, 0, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kiln_type_write(KILN_I8, &i8, cases[i].from);
+        kiln_type_write(KILN_I32, &i32, cases[i].from);
+        assert_int_equal(i8, cases[i].i8);
+        assert_int_equal(i32, cases[i].i32);
+        assert_true(kiln_type_read(KILN_I8, &i8) == cases[i].i8);
+        assert_true(kiln_type_read(KILN_I32, &i32) == cases[i].i32);
+    }
+}
+
+static void roundoff_holds(void **state) {
+    (void)state;
+    const uint64_t seed = 7;
+    for (int t = KILN_F32; t <= KILN_E5M2; t++)
+        for (uint64_t i = 0; i < 10000; i++) {
+            double x = 1 + kiln_random_unit(seed, i), stored;
+            kiln_type_write((kiln_type)t, &stored, x);
+            double error = fabs(kiln_type_read((kiln_type)t, &stored) - x);
+            if (error > kiln_type_roundoff((kiln_type)t) * x)
+                fail_msg("%s of %.17g (seed %d, element %d)", kiln_type_name((kiln_type)t), x,
+                         (int)seed, (int)i);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_read_back),      cmocka_unit_test(every_pattern_reads_back),
+        cmocka_unit_test(known_values),         cmocka_unit_test(rounds_to_nearest_even),
+        cmocka_unit_test(overflow_and_nan),     cmocka_unit_test(integers_saturate),
+        cmocka_unit_test(roundoff_holds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
