@@ -159,7 +159,7 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
 #if BY_ROW
     const i64 tile_row = BLOCK(0), first = 0, width = cols;
 #else
-    const i64 col_tiles = (cols + TC - 1) / TC;
+    const i64 col_tiles = cols > TC ? (cols + TC - 1) / TC : 1;
     const i64 tile_row = FLAT ? 0 : BLOCK(0) / col_tiles;
     const i64 first = (BLOCK(0) - tile_row * col_tiles) * TC;
     const i64 width = cols - first < TC ? cols - first : TC;

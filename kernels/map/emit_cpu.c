@@ -15,6 +15,7 @@ void kiln_map_cpu_space(const kiln_problem *p, const kiln_caps *caps, kiln_space
     const int vectors[] = {4, 8, 16}, flights[] = {1, 2, 4, 8}, rows[] = {1, 2, 4, 8, 16, 32, 64};
     const int columns[] = {1024, 4096, 16384, 65536, 262144}, either[] = {0, 1};
     (void)caps;
+    *out = (kiln_space){.variant = &kiln_map_cpu};
     kiln_space_add(out, "v", 3, vectors);
     kiln_space_add(out, "u", 4, flights);
     if (!m.flat) kiln_space_add(out, "tr", 7, rows);

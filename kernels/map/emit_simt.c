@@ -21,6 +21,7 @@ void kiln_map_simt_space(const kiln_problem *p, const kiln_caps *caps, kiln_spac
     int n_vectors = 1;
     while (n_vectors < 5 && vectors[n_vectors - 1] < widest_vector(&m)) n_vectors++;
     if (n_vectors < 5 && vectors[n_vectors] * m.widest <= 32) n_vectors++; /* two accesses of 16 */
+    *out = (kiln_space){.variant = &kiln_map_simt};
     kiln_space_add(out, "t", 6, threads);
     if (!m.flat) kiln_space_add(out, "tr", 6, rows);
     kiln_space_add(out, "v", n_vectors, vectors);

@@ -70,7 +70,8 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #define DECLARE(name, type) float x##name[U][V];
 #define ZERO(name, type) w.x##name = 0.0f;
 #define TAKE_SCALAR(name) w.x##name = p##name;
-#define TAKE_ROW(name, type, step) w.x##name = (float)READ(type, p##name, row * step);
+#define TAKE_ROW(name, type, step)                                                                 \
+    w.x##name = rows > 0 ? (float)READ(type, p##name, row * step) : 0.0f;
 #define PUT(name, type) q.x##name = x##name[u][e];
 #define DECLARE_OUT(name, type) float o##name[V];
 #define TAKE_OUT(name, type) o##name[e] = q.o##name;
@@ -181,21 +182,20 @@ KERNEL(T, 1, 1) NAME(main)(PARAMETERS) {
 #if WAVE
     for (i64 tile = BLOCK(0); tile < tiles; tile += BLOCKS(0))
 #else
-    const i64 tile = BLOCK(0);
-    if (tile < tiles)
+    const i64 tile = BLOCK(0); /* the grid is exact; only a launch with sizes 0 has too many */
 #endif
     {
 #if BY_ROW
         const i64 first = 0, row_tile = tile;
         const int width = (int)cols;
 #else
-        const u32 row_tile = FLAT ? 0u : (u32)tile / col_tiles;
+        const u32 row_tile = FLAT || col_tiles == 0 ? 0u : (u32)tile / col_tiles;
         const i64 first = (tile - (i64)row_tile * col_tiles) * SPAN;
         const int width = (int)(cols - first < SPAN ? cols - first : SPAN);
 #endif
         /* A row beyond the end computes the last row again, and stores nothing. */
         const i64 my_row = (i64)row_tile * TR + THREAD(0) / LANES;
-        const int inside = TR == 1 || my_row < rows;
+        const int inside = my_row < rows;
         const i64 row = inside ? my_row : rows - 1;
         const i64 start = row * cols + first;
         NAME(point) w;
