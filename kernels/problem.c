@@ -293,12 +293,14 @@ static int read_type(reader *r, const word *w, kiln_type *out) {
                      "e4m3 e5m2 i32 i8", w->name, w->value);
 }
 
-static int default_key(reader *r, const kiln_key *k, int64_t *out) {
-    bool by_type = k->kind == KILN_KEY_TYPE && k->fallback == KILN_NONE;
-    *out = by_type ? (int64_t)r->p->type : k->fallback;
-    if (by_type ? r->p->type != KILN_NONE : k->fallback != KILN_REQUIRED) return 0;
+static int fail_missing(reader *r, const kiln_key *k) {
     return kiln_fail(r->e, KILN_BAD_INPUT, "problem: %s needs %s=%s (%s)", r->family_word, k->name,
                      k->kind == KILN_KEY_TYPE ? "TYPE" : "NUMBER", k->help ? k->help : k->name);
+}
+
+static int default_key(reader *r, const kiln_key *k, int64_t *out) {
+    *out = k->fallback;
+    return k->fallback == KILN_REQUIRED ? fail_missing(r, k) : 0;
 }
 
 static int read_key(reader *r, const kiln_key *k, int64_t *out) {
@@ -324,6 +326,20 @@ static int read_keys(reader *r) {
     for (int i = 0; f->keys[i].name; i++) {
         int status = read_key(r, &f->keys[i], &r->p->value[i]);
         if (status) return status;
+    }
+    return 0;
+}
+
+/* A type that no key gave: the family's choice for the operand of that name (it sees `type=`, and
+ * may know better: i8 products are summed in i32), then `type=`. */
+static int settle_types(reader *r) {
+    kiln_problem *p = r->p;
+    for (int i = 0; p->family->keys[i].name; i++) {
+        const kiln_key *k = &p->family->keys[i];
+        if (k->kind != KILN_KEY_TYPE || p->value[i] != KILN_NONE) continue;
+        int operand = kiln_problem_operand(p, k->name);
+        p->value[i] = operand >= 0 ? (int64_t)p->operand[operand].type : (int64_t)p->type;
+        if (p->value[i] == KILN_NONE) return fail_missing(r, k);
     }
     return 0;
 }
@@ -550,6 +566,7 @@ static int parse(kiln_problem *p, const char *text, bool *by_type, kiln_error *e
     if (!status) status = read_keys(&r);
     if (!status && p->family->operands) status = p->family->operands(p, e);
     r.n_from_keys = p->n_operands;
+    if (!status) status = settle_types(&r);
     if (!status) status = read_declarations(&r);
     if (!status) status = read_statements(&r, statements);
     *by_type = p->type != KILN_NONE;

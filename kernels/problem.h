@@ -33,7 +33,8 @@ typedef enum kiln_key_kind { KILN_KEY_SIZE, KILN_KEY_TYPE, KILN_KEY_FLAG } kiln_
 typedef struct kiln_key {
     const char *name;
     kiln_key_kind kind;
-    int64_t fallback;  /* KILN_REQUIRED: must be given. Types: a kiln_type, or KILN_NONE = `type=` */
+    int64_t fallback;  /* KILN_REQUIRED: must be given. Types: a kiln_type, or KILN_NONE: what
+                          the family's operands() chooses for the operand of that name, else `type=` */
     int64_t min, max;  /* sizes */
     bool compiled;     /* part of what a kernel is compiled for; otherwise a run-time argument */
     const char *help;
@@ -52,7 +53,7 @@ typedef struct kiln_operand {
 typedef struct kiln_problem {
     const struct kiln_family *family;
     int64_t value[KILN_KEYS_MAX]; /* by the family's keys; types as kiln_type */
-    kiln_type type;               /* `type=`, or KILN_NONE */
+    kiln_type type;               /* `type=` while operands() runs; KILN_NONE once parsed */
     int n_operands;
     kiln_operand operand[KILN_OPERANDS_MAX]; /* in the order of kernel and API arguments */
     kiln_body body;
