@@ -50,13 +50,15 @@ RUNTIME_OBJ := $(call object,$(CORE_SRC) $(TARGET_SRC) $(RUNTIME_SRC)) \
 TUNER_OBJ   := $(call object,$(VENDOR_SRC) $(GENERATE_SRC) $(TUNER_SRC)) \
                $(GEN)/generators.o $(GEN)/strategies.o $(GEN)/embedded.o $(GEN)/vendors.o
 
-.PHONY: all deps tune test check-gpu bench bench-search dist install asan ubsan fuzz kernels format \
-        format-check clean layers
+.PHONY: all deps tune test check-gpu bench bench-search dist install asan ubsan clang-build fuzz \
+        kernels format clean layers
 all: $(BUILD)/tune $(BUILD)/kiln $(BUILD)/libkiln.so $(BUILD)/libkiln.a $(BUILD)/kiln.pc
 
 $(BUILD)/tune: $(BUILD)/tuner/main.o $(TUNER_OBJ) $(RUNTIME_OBJ)
 	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ $(TUNE_LIBS) $(XLIBS)
-$(BUILD)/kiln: $(BUILD)/runtime/tool.o $(BUILD)/libkiln.a
+# the tool checks results against the families' references, which the runtime itself does not hold
+$(BUILD)/kiln: $(BUILD)/runtime/tool.o $(call object,$(GENERATE_SRC)) $(GEN)/generators.o \
+               $(GEN)/embedded.o $(BUILD)/libkiln.a
 	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ $(KILN_LIBS)
 $(BUILD)/libkiln.a: $(RUNTIME_OBJ)
 	@rm -f $@ && ar rcs $@ $^
@@ -108,11 +110,41 @@ tests-built: $(TESTS)
 layers:
 	scripts/layers
 
-FUZZERS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz_*.c))
+# ---- more checks
+# Builds with clang, too: its warnings differ. Sanitizers run the whole test suite.
 asan:
-	$(MAKE) BUILD=build/asan SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
+	$(MAKE) BUILD=build/asan OPT="-O1 -g" SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
 ubsan:
-	$(MAKE) BUILD=build/ubsan SANITIZE="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+	$(MAKE) BUILD=build/ubsan OPT="-O1 -g" SANITIZE="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+clang-build:
+	$(MAKE) BUILD=build/clang CC=clang all tests-built
+fuzz: $(GEN)/families.c $(GEN)/targets.c
+	scripts/fuzz
+# Every family on every device present, against the evaluator. On a machine without GPU: PoCL.
+check-gpu: deps $(BUILD)/check_device
+	$(BUILD)/check_device
+$(BUILD)/check_device: $(BUILD)/tests/check_device.o $(TUNER_OBJ) $(RUNTIME_OBJ)
+	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ $(TUNE_LIBS)
+BENCHES := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench_*.c))
+bench: deps all $(BENCHES)
+	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+bench-search: deps all
+	scripts/bench-search $(BUILD)/tune
+# Every kernel body compiles alone with its defaults (NVRTC and PoCL where present).
+kernels: $(BUILD)/tune
+	scripts/kernels $(BUILD)/tune
+
+# ---- shipping
+dist: all
+	scripts/dist $(BUILD) $(VERSION)
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install $(BUILD)/tune $(BUILD)/kiln $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(BUILD)/libkiln.a $(DESTDIR)$(PREFIX)/lib
+	install $(BUILD)/libkiln.so $(DESTDIR)$(PREFIX)/lib/libkiln.so.0
+	ln -sf libkiln.so.0 $(DESTDIR)$(PREFIX)/lib/libkiln.so
+	install -m 644 $(BUILD)/kiln.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 runtime/kiln.h $(DESTDIR)$(PREFIX)/include
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' | grep -v '\.k\.c$$')

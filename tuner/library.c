@@ -46,12 +46,12 @@ typedef struct emitter {
     struct {
         uint64_t hash;
         uint32_t offset, length;
-    } *string;
+    } * string;
     uint32_t n_strings, max_strings;
     struct {
         uint8_t hash[32];
         uint64_t offset;
-    } *blob;
+    } * blob;
     uint32_t n_blobs;
     section section[SECTIONS];
     int n_sections;
@@ -218,12 +218,14 @@ static int by_all(const void *pa, const void *pb) {
     const item *a = pa, *b = pb;
     int c = by_kernel(a, b);
     if (!c) c = memcmp(a->code_hash, b->code_hash, 32);
-    if (!c) c = strcmp(a->entry->source ? a->entry->source : "",
-                       b->entry->source ? b->entry->source : "");
+    if (!c)
+        c = strcmp(a->entry->source ? a->entry->source : "",
+                   b->entry->source ? b->entry->source : "");
     if (!c) c = strcmp(a->text, b->text);
     if (!c) c = (a->entry->seconds > b->entry->seconds) - (a->entry->seconds < b->entry->seconds);
-    if (!c) c = strcmp(a->entry->provenance ? a->entry->provenance : "",
-                       b->entry->provenance ? b->entry->provenance : "");
+    if (!c)
+        c = strcmp(a->entry->provenance ? a->entry->provenance : "",
+                   b->entry->provenance ? b->entry->provenance : "");
     return c;
 }
 
@@ -237,8 +239,9 @@ static int number_kernels(emitter *m) {
         if (!i || by_kernel(x, &x[-1])) m->kernel[m->n_kernels++] = x;
         x->kernel = m->n_kernels - 1;
         if (strcmp(x->entry->suffix, m->kernel[x->kernel]->entry->suffix))
-            return refuse(m, x, "another entry has the same schedule and another suffix; emit both "
-                                "again from one version of the kernels");
+            return refuse(m, x,
+                          "another entry has the same schedule and another suffix; emit both "
+                          "again from one version of the kernels");
     }
     return 0;
 }
@@ -311,8 +314,10 @@ static int bind(emitter *m, const item *x, const char *kind, const void *data, s
     *arch = 0;
     *binding = KILN_BIND_NONE;
     if (!strcmp(kind, "source")) return 0;
-    if (!strcmp(kind, "opencl")) *binding = KILN_BIND_DRIVER;
-    else if (!strcmp(kind, "hsaco")) *binding = KILN_BIND_ARCH;
+    if (!strcmp(kind, "opencl"))
+        *binding = KILN_BIND_DRIVER;
+    else if (!strcmp(kind, "hsaco"))
+        *binding = KILN_BIND_ARCH;
     else if (!strcmp(kind, "cubin")) {
         *arch = read_arch(x->entry->caps->arch, &bound);
         *binding = bound ? KILN_BIND_ARCH : KILN_BIND_ARCH_MAJOR;
@@ -412,7 +417,8 @@ static int write_kernel(emitter *m, kiln_text *t, const item *x) {
 static int write_kernels(emitter *m) {
     kiln_text *t = add_table(m, KILN_SECTION_KERNELS, 1, m->n_kernels, KILN_KERNEL_RECORD);
     int status = 0;
-    for (uint32_t i = 0; i < m->n_kernels && !status; i++) status = write_kernel(m, t, m->kernel[i]);
+    for (uint32_t i = 0; i < m->n_kernels && !status; i++)
+        status = write_kernel(m, t, m->kernel[i]);
     return status;
 }
 
@@ -452,11 +458,13 @@ static int write_fallbacks(emitter *m) {
     for (int i = 0; i < m->n;) {
         const item *first = &m->item[i], *found = NULL;
         for (; i < m->n && m->item[i].device_index == first->device_index &&
-               !strcmp(m->item[i].key, first->key); i++)
+               !strcmp(m->item[i].key, first->key);
+             i++)
             if (m->item[i].entry->fallback && !found) found = &m->item[i];
         if (!found)
-            return refuse(m, first, "no entry of its kernel key on this device is a fallback; add "
-                                    "the default schedule's kernel with fallback set");
+            return refuse(m, first,
+                          "no entry of its kernel key on this device is a fallback; add "
+                          "the default schedule's kernel with fallback set");
         put_string(m, t, found->key);
         put32(t, found->device_index);
         put32(t, found->kernel);
@@ -571,7 +579,8 @@ static int assemble(emitter *m, kiln_text *out) {
     if (bytes > KILN_FILE_BYTES_MAX)
         return kiln_fail(m->e, KILN_UNSUPPORTED,
                          "the library would have %llu bytes, more than a file may; emit fewer "
-                         "problems or devices into one file", (unsigned long long)bytes);
+                         "problems or devices into one file",
+                         (unsigned long long)bytes);
     return 0;
 }
 
@@ -603,21 +612,23 @@ static int write_file(emitter *m, const char *path, const kiln_text *bytes) {
     char *aside = kiln_arena_printf(&m->arena, "%s.%ld.new", path, (long)getpid());
     if (!aside) return kiln_fail(m->e, KILN_NO_MEMORY, "no memory to emit a library");
     int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return kiln_fail(m->e, KILN_IO, "cannot create %s: %s", aside, strerror(errno));
+    if (fd < 0) return kiln_fail(m->e, KILN_IO, "cannot create %s: %s", aside, strerror(errno));
     int status = write_bytes(fd, path, bytes->data, bytes->size, m->e);
     if (close(fd) && !status)
         status = kiln_fail(m->e, KILN_IO, "cannot write %s: %s", path, strerror(errno));
     if (!status && rename(aside, path))
-        status = kiln_fail(m->e, KILN_IO, "cannot rename %s to %s: %s", aside, path,
-                           strerror(errno));
-    if (status) unlink(aside);
-    else sync_folder(m, path);
+        status =
+            kiln_fail(m->e, KILN_IO, "cannot rename %s to %s: %s", aside, path, strerror(errno));
+    if (status)
+        unlink(aside);
+    else
+        sync_folder(m, path);
     return status;
 }
 
 static int read_entries(emitter *m, const kiln_library_entry *entries, int n) {
-    if (n <= 0) return kiln_fail(m->e, KILN_BAD_INPUT, "there is nothing to emit; tune a problem first");
+    if (n <= 0)
+        return kiln_fail(m->e, KILN_BAD_INPUT, "there is nothing to emit; tune a problem first");
     m->n = n;
     m->item = kiln_arena_alloc(&m->arena, (size_t)n * sizeof *m->item);
     m->max_strings = (uint32_t)n * 20 + 64;

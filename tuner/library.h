@@ -17,24 +17,24 @@ typedef struct kiln_library_sample {
 
 /* One verified measurement: a problem and the kernel that served it. */
 typedef struct kiln_library_entry {
-    const char *problem;  /* any text of the language; stored in canonical form */
-    const char *schedule; /* text */
+    const char *problem;   /* any text of the language; stored in canonical form */
+    const char *schedule;  /* text */
     const kiln_caps *caps; /* the device it was compiled for and measured on */
-    const char *source;   /* complete unit, for rebuilding; NULL: cannot be rebuilt */
-    const char *suffix;   /* entries are kiln_<suffix>_<entry> (kernels/emit.h) */
-    const void *code;     /* as the target's compile gave it */
+    const char *source;    /* complete unit, for rebuilding; NULL: cannot be rebuilt */
+    const char *suffix;    /* entries are kiln_<suffix>_<entry> (kernels/emit.h) */
+    const void *code;      /* as the target's compile gave it */
     size_t code_bytes;
     const char *code_kind; /* "cubin", "opencl", "hsaco" */
-    const void *ptx;      /* NULL: none. Must hold a ".target sm_NN" line */
+    const void *ptx;       /* NULL: none. Must hold a ".target sm_NN" line */
     size_t ptx_bytes;
-    double seconds;       /* median; 0: never measured (an unmeasured fallback) */
+    double seconds;           /* median; 0: never measured (an unmeasured fallback) */
     double error_bound_ratio; /* worst element's share of the bound it may use */
     /* The generic kernel of its kernel key on its device: must be legal for every size. An entry
      * may be winner and fallback at once. */
     bool fallback;
     /* Not to be chosen for this very problem even if fastest here: a point for other sizes only. */
     bool point_only;
-    const char *provenance; /* JSON text, or NULL */
+    const char *provenance;  /* JSON text, or NULL */
     kiln_kernel_facts facts; /* -1 where unknown */
     /* Test vectors: inputs are kiln_input data of this seed. */
     uint64_t seed;

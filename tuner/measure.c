@@ -83,9 +83,9 @@ static json_t *handle_setup(const kiln_worker_context *c, json_t *request) {
 }
 
 static kiln_record blank(void) {
-    return (kiln_record){.problem = "", .schedule = "", .device = "", .source = "", .protocol = "",
-                         .phase = "search", .detail = "", .throttle = "", .vendor = "", .date = "",
-                         .session = "", .registers = -1, .local_bytes = -1, .shared_bytes = -1,
+    return (kiln_record){.problem = "-", .schedule = "-", .device = "-", .source = "-", .protocol = "-",
+                         .phase = "search", .detail = "", .throttle = "", .vendor = "", .date = "-",
+                         .session = "-", .registers = -1, .local_bytes = -1, .shared_bytes = -1,
                          .blocks_per_unit = -1, .clock_mhz = -1, .temperature_c = -1, .power_w = -1};
 }
 
