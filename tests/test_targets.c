@@ -5,6 +5,7 @@
 
 #include "kernels/emit.h"
 #include "targets/opencl/api.h"
+#include "targets/vendor.h"
 
 #include <CL/cl.h>
 #include <setjmp.h>
@@ -410,6 +411,99 @@ static void test_every_device(void **state) {
     if (!total) skip();
 }
 
+/* ---------------------------------------------------------------- vendors */
+
+/* Row-major products with odd sizes, padded rows, both transposes and a batch. Small integers, so
+ * that every order of summation gives the same floats. */
+enum { VM = 37, VN = 22, VK = 19 };
+
+static kiln_gemm vendor_problem(bool ta, bool tb, int batch) {
+    kiln_gemm g = {.m = VM, .n = VN, .k = VK, .batch = batch, .a = KILN_F32, .b = KILN_F32,
+                   .c = KILN_F32, .ta = ta, .tb = tb};
+    g.lda = (ta ? VM : VK) + 3;
+    g.ldb = (tb ? VK : VN) + 1;
+    g.ldc = VN + 2;
+    g.stride_a = (ta ? VK : VM) * g.lda + 5;
+    g.stride_b = (tb ? VN : VK) * g.ldb;
+    g.stride_c = VM * g.ldc;
+    return g;
+}
+
+static float vendor_expected(const kiln_gemm *g, const float *a, const float *b, int z, int i,
+                             int j) {
+    float sum = 0;
+    for (int k = 0; k < VK; k++)
+        sum += a[z * g->stride_a + (g->ta ? k * g->lda + i : i * g->lda + k)] *
+               b[z * g->stride_b + (g->tb ? j * g->ldb + k : k * g->ldb + j)];
+    return sum;
+}
+
+static void check_vendor_result(fixture *f, const kiln_gemm *g, const float *a, const float *b) {
+    static float c[8192];
+    OK(f, f->t->read(f->d, c, f->b[2], 0, g->batch * g->stride_c * 4, &f->e));
+    for (int z = 0; z < g->batch; z++)
+        for (int i = 0; i < VM; i++)
+            for (int j = 0; j < VN; j++)
+                assert_true(c[z * g->stride_c + i * g->ldc + j] == vendor_expected(g, a, b, z, i, j));
+}
+
+static void check_product(fixture *f, const kiln_vendor *v, const kiln_gemm *g) {
+    static float x[8192];
+    void *handle = v->open(f->d, g, &f->e);
+    if (!handle) {
+        print_message("SKIPPED %s: %s\n", v->name, f->e.text);
+        assert_true(f->e.status < 0 && f->e.text[0]);
+        return;
+    }
+    for (int i = 0; i < 8192; i++) x[i] = (float)((i * 7919) % 17 - 8);
+    OK(f, f->t->write(f->d, f->b[0], 0, x, sizeof x, &f->e));
+    OK(f, f->t->write(f->d, f->b[1], 0, x + 100, sizeof x - 400, &f->e));
+    OK(f, f->t->fill(f->d, f->b[2], 0, sizeof x, 0x7fc00000u, &f->e));
+    OK(f, v->prepare(handle, f->b[0], f->b[1], f->b[2], &f->e));
+    OK(f, f->t->fill(f->d, f->b[2], 0, sizeof x, 0x7fc00000u, &f->e));
+    OK(f, f->t->begin(f->d, 0, &f->e));
+    OK(f, v->run(handle, f->b[0], f->b[1], f->b[2], &f->e));
+    OK(f, f->t->end(f->d, 0, &f->e));
+    assert_true(f->t->seconds(f->d, 0, &f->e) > 0);
+    check_vendor_result(f, g, x, x + 100);
+    kiln_text words = {0};
+    v->describe(handle, &words);
+    assert_true(words.size > 0);
+    kiln_text_free(&words);
+    v->close(handle);
+}
+
+static void check_vendor(fixture *f, const kiln_vendor *v) {
+    kiln_gemm strange = vendor_problem(false, false, 1);
+    strange.a = KILN_I8; /* i8 x f32: nobody has it */
+    assert_null(v->open(f->d, &strange, &f->e));
+    assert_true(f->e.status < 0 && f->e.text[0]);
+    for (int i = 0; i < 4; i++) {
+        /* CLBlast builds kernels for each kind of call, seconds of them on PoCL: fewer kinds */
+        bool slow = f->t->caps(f->d)->shared_host && !v->host;
+        if (slow && (i == 1 || i == 2)) continue;
+        kiln_gemm g = vendor_problem(i & 1, i >> 1, slow ? 1 : 1 + i % 3);
+        check_product(f, v, &g);
+    }
+}
+
+static void test_vendors(void **state) {
+    (void)state;
+    for (int i = 0; kiln_vendors[i].vendor; i++) {
+        fixture f = {.t = kiln_target_find(kiln_vendors[i].target)};
+        assert_non_null(f.t);
+        f.d = f.t->open(0, NULL, &f.e);
+        if (!f.d) {
+            print_message("SKIPPED %s: %s\n", kiln_vendors[i].vendor->name, f.e.text);
+            continue;
+        }
+        for (int j = 0; j < 3; j++) assert_non_null(f.b[j] = f.t->alloc(f.d, 8192 * 4, &f.e));
+        check_vendor(&f, kiln_vendors[i].vendor);
+        for (int j = 0; j < 3; j++) f.t->release(f.d, f.b[j]);
+        f.t->close(f.d);
+    }
+}
+
 /* ---------------------------------------------------------------- cuda's compiler without a GPU */
 
 static void compile_for(const kiln_target *t, const char *arch, int number) {
@@ -560,7 +654,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_device),          cmocka_unit_test(test_opencl_attach),
         cmocka_unit_test(test_opencl_source),         cmocka_unit_test(test_opencl_failing_driver),
-        cmocka_unit_test(test_cuda_compiles_without_gpu),
+        cmocka_unit_test(test_cuda_compiles_without_gpu), cmocka_unit_test(test_vendors),
     };
     return cmocka_run_group_tests_name("targets", tests, NULL, NULL);
 }

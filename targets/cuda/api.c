@@ -67,6 +67,8 @@ static nvrtc_api nvrtc;
 static kiln_error nvrtc_failure;
 static pthread_once_t nvrtc_once = PTHREAD_ONCE_INIT;
 
+/* ---- places of the toolkit's libraries */
+
 enum { PATH_SIZE = 512, CANDIDATES = 32 };
 typedef struct candidates {
     char path[CANDIDATES][PATH_SIZE];
@@ -81,7 +83,7 @@ static void add_candidate(candidates *c, const char *folder, const char *file) {
     c->n++;
 }
 
-static void add_version(candidates *c, const char *file) {
+static void add_everywhere(candidates *c, const char *file) {
     char folder[PATH_SIZE / 2];
     const char *home = getenv("CUDA_HOME");
     add_candidate(c, "", file);
@@ -92,17 +94,19 @@ static void add_version(candidates *c, const char *file) {
     add_candidate(c, "/usr/local/cuda/lib64", file);
 }
 
-/* The driver's own major version first: a cubin of a newer one may be refused. */
-static void *open_nvrtc_library(void) {
-    static const char *const files[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2"};
-    static candidates c;
+/* The driver's own major version first: code of a newer toolkit may be refused. */
+void *kiln_cuda_open_toolkit(const char *const files[4], kiln_error *e) {
+    candidates *c = calloc(1, sizeof *c);
     int version = 13000;
     cuda_api *cu = kiln_cuda_api(NULL);
+    if (!c) return NULL;
     if (cu) cu->cuDriverGetVersion(&version);
     int first = version >= 13000 ? 0 : version >= 12000 ? 1 : 2;
-    for (int i = 0; i < 3; i++) add_version(&c, files[(first + i) % 3]);
-    add_version(&c, "libnvrtc.so");
-    return kiln_driver_open(c.name, &nvrtc_failure);
+    for (int i = 0; i < 3; i++) add_everywhere(c, files[(first + i) % 3]);
+    add_everywhere(c, files[3]);
+    void *library = kiln_driver_open(c->name, e);
+    free(c);
+    return library;
 }
 
 static void open_nvrtc(void) {
@@ -111,7 +115,9 @@ static void open_nvrtc(void) {
         NVRTC_FUNCTIONS(X)
 #undef X
     };
-    void *library = open_nvrtc_library();
+    static const char *const files[4] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2",
+                                         "libnvrtc.so"};
+    void *library = kiln_cuda_open_toolkit(files, &nvrtc_failure);
     if (!library) {
         kiln_fail(&nvrtc_failure, KILN_NO_DEVICE,
                   "the CUDA compiler libnvrtc.so (13, 12 or 11.2) is missing: install it, or set "

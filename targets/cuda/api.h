@@ -221,7 +221,95 @@ typedef struct nvmlDevice_st *nvml_device;
     X(nvmlDeviceGetCurrentClocksThrottleReasons, (nvml_device, unsigned long long *))
 enum { NVML_CLOCK_SM = 1, NVML_CLOCK_MEM = 2, NVML_TEMPERATURE_GPU = 0 };
 
+/* cuBLASLt: a vendor, so only the tuner uses it. Its enums travel as int. X(result, name, params) */
 #ifndef KILN_CUDA_OFFICIAL
+typedef struct cublasLtContext *cublasLtHandle_t;
+typedef struct cublaslt_opaque *cublasLtMatmulDesc_t, *cublasLtMatrixLayout_t,
+    *cublasLtMatmulPreference_t;
+typedef unsigned cublasStatus_t, cublasComputeType_t, cudaDataType;
+typedef unsigned cublasLtMatmulDescAttributes_t, cublasLtMatrixLayoutAttribute_t;
+typedef unsigned cublasLtMatmulPreferenceAttributes_t, cublasLtMatmulAlgoConfigAttributes_t;
+typedef CUstream cudaStream_t;
+typedef struct cublasLtMatmulAlgo_t {
+    uint64_t data[8];
+} cublasLtMatmulAlgo_t;
+typedef struct cublasLtMatmulHeuristicResult_t {
+    cublasLtMatmulAlgo_t algo;
+    size_t workspaceSize;
+    cublasStatus_t state;
+    float wavesCount;
+    int reserved[4];
+} cublasLtMatmulHeuristicResult_t;
+#endif
+#define CUBLASLT_FUNCTIONS(X)                                                                      \
+    X(size_t, cublasLtGetVersion, (void))                                                          \
+    X(const char *, cublasLtGetStatusString, (cublasStatus_t))                                     \
+    X(cublasStatus_t, cublasLtCreate, (cublasLtHandle_t *))                                        \
+    X(cublasStatus_t, cublasLtDestroy, (cublasLtHandle_t))                                         \
+    X(cublasStatus_t, cublasLtMatmulDescCreate,                                                    \
+      (cublasLtMatmulDesc_t *, cublasComputeType_t, cudaDataType))                                 \
+    X(cublasStatus_t, cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t))                           \
+    X(cublasStatus_t, cublasLtMatmulDescSetAttribute,                                              \
+      (cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t, const void *, size_t))                \
+    X(cublasStatus_t, cublasLtMatrixLayoutCreate,                                                  \
+      (cublasLtMatrixLayout_t *, cudaDataType, uint64_t, uint64_t, int64_t))                       \
+    X(cublasStatus_t, cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t))                       \
+    X(cublasStatus_t, cublasLtMatrixLayoutSetAttribute,                                            \
+      (cublasLtMatrixLayout_t, cublasLtMatrixLayoutAttribute_t, const void *, size_t))             \
+    X(cublasStatus_t, cublasLtMatmulPreferenceCreate, (cublasLtMatmulPreference_t *))              \
+    X(cublasStatus_t, cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t))               \
+    X(cublasStatus_t, cublasLtMatmulPreferenceSetAttribute,                                        \
+      (cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void *, size_t))    \
+    X(cublasStatus_t, cublasLtMatmulAlgoGetHeuristic,                                              \
+      (cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,     \
+       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int,            \
+       cublasLtMatmulHeuristicResult_t *, int *))                                                  \
+    X(cublasStatus_t, cublasLtMatmulAlgoConfigGetAttribute,                                        \
+      (const cublasLtMatmulAlgo_t *, cublasLtMatmulAlgoConfigAttributes_t, void *, size_t,         \
+       size_t *))                                                                                  \
+    X(cublasStatus_t, cublasLtMatmul,                                                              \
+      (cublasLtHandle_t, cublasLtMatmulDesc_t, const void *, const void *, cublasLtMatrixLayout_t, \
+       const void *, cublasLtMatrixLayout_t, const void *, const void *, cublasLtMatrixLayout_t,   \
+       void *, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *, void *, size_t,               \
+       cudaStream_t))
+#define CUBLASLT_CONSTANTS(X)                                                                      \
+    X(CUBLAS_COMPUTE_32F, 68)                                                                      \
+    X(CUBLAS_COMPUTE_32I, 72)                                                                      \
+    X(CUDA_R_32F, 0)                                                                               \
+    X(CUDA_R_16F, 2)                                                                               \
+    X(CUDA_R_8I, 3)                                                                                \
+    X(CUDA_R_32I, 10)                                                                              \
+    X(CUDA_R_16BF, 14)                                                                             \
+    X(CUDA_R_8F_E4M3, 28)                                                                          \
+    X(CUDA_R_8F_E5M2, 29)                                                                          \
+    X(CUBLASLT_MATMUL_DESC_TRANSA, 3)                                                              \
+    X(CUBLASLT_MATMUL_DESC_TRANSB, 4)                                                              \
+    X(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 5)                                                       \
+    X(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, 6)                                              \
+    X(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 1)                                                 \
+    X(CUBLASLT_ALGO_CONFIG_ID, 0)                                                                  \
+    X(CUBLASLT_ALGO_CONFIG_TILE_ID, 1)                                                             \
+    X(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 2)                                                          \
+    X(CUBLASLT_ALGO_CONFIG_STAGES_ID, 6)                                                           \
+    X(CUBLAS_OP_N, 0)                                                                              \
+    X(CUBLAS_OP_T, 1)
+#define CUBLASLT_OFFSETS(X)                                                                        \
+    X(cublasLtMatmulHeuristicResult_t, workspaceSize, 64)                                          \
+    X(cublasLtMatmulHeuristicResult_t, state, 72)                                                  \
+    X(cublasLtMatmulHeuristicResult_t, reserved[4], 96)
+
+#ifndef KILN_CUDA_OFFICIAL
+enum cublaslt_constant {
+#define X(name, value) name = value,
+    CUBLASLT_CONSTANTS(X)
+#undef X
+};
+typedef struct cublaslt_api {
+#define X(result, name, parameters) result(*name) parameters;
+    CUBLASLT_FUNCTIONS(X)
+#undef X
+} cublaslt_api;
+
 typedef struct cuda_api {
 #define X(name, optional, parameters) CUresult(*name) parameters;
     CUDA_FUNCTIONS(X)
@@ -246,6 +334,9 @@ typedef struct nvml_api {
 cuda_api *kiln_cuda_api(kiln_error *e);
 nvrtc_api *kiln_nvrtc_api(kiln_error *e);
 nvml_api *kiln_nvml_api(void);
+/* A library of the CUDA toolkit: its names for CUDA 13, 12, 11 and without a version; looked for
+ * where the loader looks, in $CUDA_HOME/lib64 and in /usr/local/cuda/lib64. */
+void *kiln_cuda_open_toolkit(const char *const files[4], kiln_error *e);
 /* "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered" */
 void kiln_cuda_error(cuda_api *cu, CUresult code, char *out, size_t size);
 #endif

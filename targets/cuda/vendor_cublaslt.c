@@ -1,0 +1,291 @@
+/* cuBLASLt at its best: every algorithm its heuristic names first is timed on the real buffers.
+ *
+ * The library is column-major; row-major C = A B is column-major C' = B' A', so the operands change
+ * places and a row-major matrix is its own transpose. */
+#include "targets/cuda/cublaslt.h"
+#include "targets/cuda/cuda.h"
+#include "targets/driver.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { ALGORITHMS = 8, WORKSPACE_BYTES = 64 << 20, WARM_RUNS = 2, TIMED_RUNS = 5 };
+
+typedef struct cublaslt {
+    cublaslt_api *lt;
+    kiln_device *d;
+    cublasLtHandle_t handle;
+    cublasLtMatmulDesc_t operation;
+    cublasLtMatrixLayout_t x, y, c; /* x: our b, y: our a */
+    CUdeviceptr workspace;
+    cublasLtMatmulHeuristicResult_t found[ALGORITHMS];
+    int n_found, chosen;
+    bool integer;
+} cublaslt;
+
+/* ---------------------------------------------------------------- the library */
+
+static cublaslt_api api;
+static kiln_error failure;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void open_library(void) {
+    static const char *const files[4] = {"libcublasLt.so.13", "libcublasLt.so.12",
+                                         "libcublasLt.so.11", "libcublasLt.so"};
+    static const kiln_driver_symbol symbols[] = {
+#define X(result, name, parameters) {#name, offsetof(cublaslt_api, name), false},
+        CUBLASLT_FUNCTIONS(X)
+#undef X
+    };
+    void *library = kiln_cuda_open_toolkit(files, NULL);
+    if (library)
+        kiln_driver_bind(library, "libcublasLt.so", symbols, sizeof symbols / sizeof *symbols, &api,
+                         &failure);
+    else
+        kiln_fail(&failure, KILN_NO_DEVICE,
+                  "libcublasLt.so (13, 12 or 11) is missing: install cuBLAS or set CUDA_HOME");
+}
+
+static int fail_status(const cublaslt *v, const char *what, cublasStatus_t rc, kiln_error *e) {
+    return kiln_fail(e, KILN_DRIVER, "cuBLASLt: %s failed (%s)", what,
+                     v->lt->cublasLtGetStatusString(rc));
+}
+
+/* ---------------------------------------------------------------- describing the problem */
+
+static int data_type(kiln_type t) {
+    switch (t) {
+    case KILN_F32: return CUDA_R_32F;
+    case KILN_F16: return CUDA_R_16F;
+    case KILN_BF16: return CUDA_R_16BF;
+    case KILN_E4M3: return CUDA_R_8F_E4M3;
+    case KILN_E5M2: return CUDA_R_8F_E5M2;
+    case KILN_I8: return CUDA_R_8I;
+    case KILN_I32: return CUDA_R_32I;
+    default: return -1;
+    }
+}
+
+static int check_types(const kiln_gemm *g, kiln_error *e) {
+    bool integer = g->a == KILN_I8;
+    if (data_type(g->a) < 0 || data_type(g->b) < 0 || data_type(g->c) < 0 ||
+        integer != (g->b == KILN_I8) || integer != (g->c == KILN_I32))
+        return kiln_fail(e, KILN_UNSUPPORTED, "cuBLASLt has no matmul of %s and %s to %s",
+                         kiln_type_name(g->a), kiln_type_name(g->b), kiln_type_name(g->c));
+    return 0;
+}
+
+static cublasStatus_t set_batch(const cublaslt *v, cublasLtMatrixLayout_t m, int64_t batch,
+                                int64_t stride) {
+    int32_t n = (int32_t)batch;
+    if (batch <= 1) return 0;
+    cublasStatus_t rc = v->lt->cublasLtMatrixLayoutSetAttribute(
+        m, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &n, sizeof n);
+    return rc ? rc
+              : v->lt->cublasLtMatrixLayoutSetAttribute(
+                    m, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride);
+}
+
+/* A row-major matrix of rows x cols is a column-major one of cols x rows. */
+static cublasStatus_t make_layout(const cublaslt *v, cublasLtMatrixLayout_t *m, kiln_type t,
+                                  int64_t rows, int64_t cols, int64_t ld, int64_t batch,
+                                  int64_t stride) {
+    cublasStatus_t rc = v->lt->cublasLtMatrixLayoutCreate(m, (cudaDataType)data_type(t),
+                                                          (uint64_t)cols, (uint64_t)rows, ld);
+    return rc ? rc : set_batch(v, *m, batch, stride);
+}
+
+static cublasStatus_t make_layouts(cublaslt *v, const kiln_gemm *g) {
+    cublasStatus_t rc = make_layout(v, &v->x, g->b, g->tb ? g->n : g->k, g->tb ? g->k : g->n,
+                                    g->ldb, g->batch, g->stride_b);
+    if (!rc)
+        rc = make_layout(v, &v->y, g->a, g->ta ? g->k : g->m, g->ta ? g->m : g->k, g->lda, g->batch,
+                         g->stride_a);
+    if (!rc) rc = make_layout(v, &v->c, g->c, g->m, g->n, g->ldc, g->batch, g->stride_c);
+    return rc;
+}
+
+/* Plain float accumulation: CUBLAS_COMPUTE_32F keeps f32 operands out of the tf32 units. */
+static cublasStatus_t make_operation(cublaslt *v, const kiln_gemm *g) {
+    int32_t tx = g->tb ? CUBLAS_OP_T : CUBLAS_OP_N, ty = g->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasStatus_t rc = v->lt->cublasLtMatmulDescCreate(
+        &v->operation, v->integer ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F,
+        v->integer ? CUDA_R_32I : CUDA_R_32F);
+    if (!rc)
+        rc = v->lt->cublasLtMatmulDescSetAttribute(v->operation, CUBLASLT_MATMUL_DESC_TRANSA, &tx,
+                                                   sizeof tx);
+    if (!rc)
+        rc = v->lt->cublasLtMatmulDescSetAttribute(v->operation, CUBLASLT_MATMUL_DESC_TRANSB, &ty,
+                                                   sizeof ty);
+    return rc;
+}
+
+static cublasStatus_t ask_heuristic(cublaslt *v) {
+    uint64_t bytes = WORKSPACE_BYTES;
+    cublasLtMatmulPreference_t wish = NULL;
+    cublasStatus_t rc = v->lt->cublasLtMatmulPreferenceCreate(&wish);
+    if (rc) return rc;
+    rc = v->lt->cublasLtMatmulPreferenceSetAttribute(
+        wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+    if (!rc)
+        rc = v->lt->cublasLtMatmulAlgoGetHeuristic(v->handle, v->operation, v->x, v->y, v->c, v->c,
+                                                   wish, ALGORITHMS, v->found, &v->n_found);
+    v->lt->cublasLtMatmulPreferenceDestroy(wish);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- opening */
+
+void kiln_cublaslt_close(void *handle) {
+    cublaslt *v = handle;
+    if (!v) return;
+    bool pushed = kiln_cuda_enter(v->d);
+    if (v->x) v->lt->cublasLtMatrixLayoutDestroy(v->x);
+    if (v->y) v->lt->cublasLtMatrixLayoutDestroy(v->y);
+    if (v->c) v->lt->cublasLtMatrixLayoutDestroy(v->c);
+    if (v->operation) v->lt->cublasLtMatmulDescDestroy(v->operation);
+    if (v->handle) v->lt->cublasLtDestroy(v->handle);
+    if (v->workspace) v->d->cu->cuMemFree_v2(v->workspace);
+    kiln_cuda_leave(v->d, pushed);
+    free(v);
+}
+
+static int set_up(cublaslt *v, const kiln_gemm *g, kiln_error *e) {
+    cublasStatus_t rc = v->lt->cublasLtCreate(&v->handle);
+    if (rc) return fail_status(v, "starting", rc, e);
+    CUresult failed = v->d->cu->cuMemAlloc_v2(&v->workspace, WORKSPACE_BYTES);
+    if (failed) return kiln_cuda_fail(v->d, "allocating cuBLASLt's workspace", failed, e);
+    rc = make_operation(v, g);
+    if (!rc) rc = make_layouts(v, g);
+    if (rc) return fail_status(v, "describing the problem", rc, e);
+    rc = ask_heuristic(v);
+    if (rc || !v->n_found)
+        return kiln_fail(e, KILN_UNSUPPORTED, "cuBLASLt has no algorithm for this problem (%s)",
+                         v->lt->cublasLtGetStatusString(rc));
+    return 0;
+}
+
+void *kiln_cublaslt_open(kiln_device *d, const kiln_gemm *g, kiln_error *e) {
+    pthread_once(&once, open_library);
+    if (failure.status) {
+        if (e) *e = failure;
+        return NULL;
+    }
+    if (check_types(g, e)) return NULL;
+    cublaslt *v = calloc(1, sizeof *v);
+    if (!v) {
+        kiln_fail(e, KILN_NO_MEMORY, "no memory for cuBLASLt");
+        return NULL;
+    }
+    v->lt = &api;
+    v->d = d;
+    v->integer = g->a == KILN_I8;
+    bool pushed = kiln_cuda_enter(d);
+    int rc = set_up(v, g, e);
+    kiln_cuda_leave(d, pushed);
+    if (!rc) return v;
+    kiln_cublaslt_close(v);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- running */
+
+static cublasStatus_t run_one(cublaslt *v, int i, kiln_buffer a, kiln_buffer b, kiln_buffer c) {
+    static const float one = 1, zero = 0;
+    static const int32_t one_int = 1, zero_int = 0;
+    const void *alpha = v->integer ? (const void *)&one_int : &one;
+    const void *beta = v->integer ? (const void *)&zero_int : &zero;
+    return v->lt->cublasLtMatmul(v->handle, v->operation, alpha, b, v->x, a, v->y, beta, c, v->c, c,
+                                 v->c, &v->found[i].algo, (void *)(uintptr_t)v->workspace,
+                                 WORKSPACE_BYTES, v->d->stream);
+}
+
+int kiln_cublaslt_run(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e) {
+    cublaslt *v = handle;
+    bool pushed = kiln_cuda_enter(v->d);
+    cublasStatus_t rc = run_one(v, v->chosen, a, b, c);
+    kiln_cuda_leave(v->d, pushed);
+    return rc ? fail_status(v, "a matmul", rc, e) : 0;
+}
+
+/* The shortest of a few runs, in ms; below 0 when the algorithm fails. */
+static float time_one(cublaslt *v, int i, CUevent begin, CUevent end, kiln_buffer a, kiln_buffer b,
+                      kiln_buffer c) {
+    cuda_api *cu = v->d->cu;
+    float best = -1;
+    for (int run = 0; run < WARM_RUNS + TIMED_RUNS; run++) {
+        float ms = 0;
+        if (cu->cuEventRecord(begin, v->d->stream) || run_one(v, i, a, b, c) ||
+            cu->cuEventRecord(end, v->d->stream) || cu->cuEventSynchronize(end) ||
+            cu->cuEventElapsedTime(&ms, begin, end))
+            return -1;
+        if (run >= WARM_RUNS && (best < 0 || ms < best)) best = ms;
+    }
+    return best;
+}
+
+static int choose(cublaslt *v, CUevent begin, CUevent end, kiln_buffer a, kiln_buffer b,
+                  kiln_buffer c, kiln_error *e) {
+    float best = -1;
+    for (int i = 0; i < v->n_found; i++) {
+        float ms = v->found[i].state ? -1 : time_one(v, i, begin, end, a, b, c);
+        if (ms < 0 || (best >= 0 && ms >= best)) continue;
+        best = ms;
+        v->chosen = i;
+    }
+    if (best >= 0) return 0;
+    return kiln_fail(e, KILN_DRIVER, "cuBLASLt: none of its %d algorithms runs", v->n_found);
+}
+
+int kiln_cublaslt_prepare(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c,
+                          kiln_error *e) {
+    cublaslt *v = handle;
+    CUevent begin = NULL, end = NULL;
+    bool pushed = kiln_cuda_enter(v->d);
+    CUresult rc = v->d->cu->cuEventCreate(&begin, 0);
+    if (!rc) rc = v->d->cu->cuEventCreate(&end, 0);
+    int status = rc ? kiln_cuda_fail(v->d, "a timing event", rc, e)
+                    : choose(v, begin, end, a, b, c, e);
+    if (begin) v->d->cu->cuEventDestroy_v2(begin);
+    if (end) v->d->cu->cuEventDestroy_v2(end);
+    kiln_cuda_leave(v->d, pushed);
+    return status;
+}
+
+int kiln_cublaslt_prepare_first(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c,
+                                kiln_error *e) {
+    cublaslt *v = handle;
+    v->chosen = 0;
+    int rc = kiln_cublaslt_run(v, a, b, c, e); /* loads its kernels outside the timing */
+    if (rc) return rc;
+    CUresult failed = v->d->cu->cuStreamSynchronize(v->d->stream);
+    return failed ? kiln_cuda_fail(v->d, "cuBLASLt's matmul", failed, e) : 0;
+}
+
+static int config(const cublaslt *v, cublasLtMatmulAlgoConfigAttributes_t what) {
+    int32_t value = -1;
+    size_t written = 0;
+    return v->lt->cublasLtMatmulAlgoConfigGetAttribute(&v->found[v->chosen].algo, what, &value,
+                                                       sizeof value, &written)
+               ? -1
+               : value;
+}
+
+void kiln_cublaslt_describe(void *handle, kiln_text *out) {
+    const cublaslt *v = handle;
+    kiln_text_printf(out, "cuBLASLt %zu, choice %d of %d: algorithm %d tile %d stages %d split-k %d",
+                     v->lt->cublasLtGetVersion(), v->chosen + 1, v->n_found,
+                     config(v, CUBLASLT_ALGO_CONFIG_ID), config(v, CUBLASLT_ALGO_CONFIG_TILE_ID),
+                     config(v, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+                     config(v, CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
+}
+
+extern const kiln_vendor kiln_vendor_cublaslt;
+const kiln_vendor kiln_vendor_cublaslt = {
+    .name = "cublaslt",
+    .open = kiln_cublaslt_open,
+    .prepare = kiln_cublaslt_prepare,
+    .run = kiln_cublaslt_run,
+    .describe = kiln_cublaslt_describe,
+    .close = kiln_cublaslt_close,
+};
