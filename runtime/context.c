@@ -40,7 +40,7 @@ static int suits(const kiln_library *l, const kiln_caps *here) {
         const kiln_caps *made_for = &l->device[k->device];
         for (int j = 0; j < k->n_blobs; j++) {
             if (!kiln_select_fits(&k->blob[j], made_for, here)) continue;
-            int how = kiln_select_same(made_for, here) ? 3
+            int how = kiln_select_same(made_for, here)       ? 3
                       : k->blob[j].binding == KILN_BIND_NONE ? 1
                                                              : 2;
             if (how > best) best = how;
@@ -63,8 +63,8 @@ static void look_at_target(const kiln_library *l, const kiln_target *t, found *b
     for (int i = 0; i < n; i++) {
         int how = suits(l, &caps[i]);
         if (how > best->how) *best = (found){t, caps[i].index, how};
-        if (!how) kiln_text_printf(absent, "%s%s does not suit", absent->size ? "; " : "",
-                                   caps[i].name);
+        if (!how)
+            kiln_text_printf(absent, "%s%s does not suit", absent->size ? "; " : "", caps[i].name);
     }
     free(caps);
 }
@@ -74,13 +74,13 @@ static int find_device(const kiln_library *l, const kiln_target *only, found *ou
     kiln_text absent = {0};
     *out = (found){0};
     for (int i = 0; kiln_targets[i]; i++)
-        if (only ? kiln_targets[i] == only : true)
-            look_at_target(l, kiln_targets[i], out, &absent);
+        if (only ? kiln_targets[i] == only : true) look_at_target(l, kiln_targets[i], out, &absent);
     int status = 0;
     if (!out->how)
         status = kiln_fail(e, KILN_NO_DEVICE,
                            "no device here can run this library, which was made for %s (%s, %s): "
-                           "%.300s", l->device[0].name, l->device[0].target, l->device[0].arch,
+                           "%.300s",
+                           l->device[0].name, l->device[0].target, l->device[0].arch,
                            kiln_text_get(&absent));
     kiln_text_free(&absent);
     return status;
@@ -132,8 +132,10 @@ int kiln_attach_device(kiln_library *l, const kiln_attach_options *options, kiln
     if (!l || !out) return kiln_fail(e, KILN_BAD_INPUT, "kiln_attach_device: an argument is NULL");
     *out = NULL;
     if (options && options->size < sizeof o)
-        return kiln_fail(e, KILN_BAD_INPUT, "kiln_attach_options.size is %zu; set it to "
-                         "sizeof(kiln_attach_options)", options->size);
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "kiln_attach_options.size is %zu; set it to "
+                         "sizeof(kiln_attach_options)",
+                         options->size);
     if (options) o = *options;
     kiln_context *c = calloc(1, sizeof *c);
     if (!c) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a context");
@@ -189,18 +191,21 @@ void kiln_free_buffer(kiln_context *c, void *buffer) {
 
 int kiln_write_buffer(kiln_context *c, void *to, const void *from, int64_t bytes) {
     if (!c || !to || !from)
-        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_write_buffer: an argument is NULL");
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT,
+                         "kiln_write_buffer: an argument is NULL");
     return c->target->write(c->device, to, 0, from, bytes, kiln_status_last());
 }
 
 int kiln_read_buffer(kiln_context *c, void *to, void *from, int64_t bytes) {
     if (!c || !to || !from)
-        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_read_buffer: an argument is NULL");
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT,
+                         "kiln_read_buffer: an argument is NULL");
     return c->target->read(c->device, to, from, 0, bytes, kiln_status_last());
 }
 
 int kiln_wait_context(kiln_context *c) {
-    if (!c) return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_wait_context: context is NULL");
+    if (!c)
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_wait_context: context is NULL");
     return c->target->sync(c->device, kiln_status_last());
 }
 

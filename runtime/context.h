@@ -17,10 +17,10 @@
 typedef struct problem {
     kiln_problem value;
     int n_keys;
-    uint64_t hash;      /* of kernel key and sizes */
-    uint64_t key_hash;  /* of the kernel key: never changes */
-    kiln_text key;      /* kernel key text */
-    kiln_text text;     /* canonical text, printed when asked for */
+    uint64_t hash;     /* of kernel key and sizes */
+    uint64_t key_hash; /* of the kernel key: never changes */
+    kiln_text key;     /* kernel key text */
+    kiln_text text;    /* canonical text, printed when asked for */
     bool printed;
 } problem;
 
@@ -37,7 +37,13 @@ typedef struct override {
     uint32_t kernel;
 } override;
 
-enum { ENTRIES_MAX = 8, REMEMBERED_MAX = 1024, SLOTS = 2048, MISSES_MAX = 256, OVERRIDES_MAX = 256 };
+enum {
+    ENTRIES_MAX = 8,
+    REMEMBERED_MAX = 1024,
+    SLOTS = 2048,
+    MISSES_MAX = 256,
+    OVERRIDES_MAX = 256
+};
 
 /* A kernel of the library, loaded on the device. */
 typedef struct loaded {
@@ -54,7 +60,7 @@ struct kiln_plan {
     bool remembered, prepared;
     uint64_t hash;
     int64_t value[KILN_KEYS_MAX];
-    char *key;    /* kernel key */
+    char *key; /* kernel key */
     char *reason;
     miss *missed; /* NULL for exact hits and overrides */
     uint32_t kernel;

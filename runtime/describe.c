@@ -11,9 +11,12 @@ static void put_quoted(kiln_text *t, const char *s) {
     kiln_text_add(t, "\"");
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') kiln_text_printf(t, "\\%c", c);
-        else if (c < 32) kiln_text_printf(t, "\\u%04x", c);
-        else kiln_text_add_bytes(t, s, 1);
+        if (c == '"' || c == '\\')
+            kiln_text_printf(t, "\\%c", c);
+        else if (c < 32)
+            kiln_text_printf(t, "\\u%04x", c);
+        else
+            kiln_text_add_bytes(t, s, 1);
     }
     kiln_text_add(t, "\"");
 }
@@ -24,8 +27,10 @@ static void put_text(kiln_text *t, const char *name, const char *value) {
 }
 
 static void put_number(kiln_text *t, const char *name, double value) {
-    if (isfinite(value)) kiln_text_printf(t, "\"%s\": %.9g", name, value);
-    else kiln_text_printf(t, "\"%s\": null", name);
+    if (isfinite(value))
+        kiln_text_printf(t, "\"%s\": %.9g", name, value);
+    else
+        kiln_text_printf(t, "\"%s\": null", name);
 }
 
 static void put_device(kiln_text *t, const kiln_caps *c) {
@@ -48,8 +53,9 @@ static void put_kernel(kiln_text *t, const library_kernel *k) {
         kiln_text_add(t, ", ");
         put_text(t, name[i], value[i]);
     }
-    kiln_text_printf(t, ", \"revision\": %d, \"device\": %u, \"fallback\": %s, \"points\": %d, "
-                        "\"registers\": %d, \"code\": [",
+    kiln_text_printf(t,
+                     ", \"revision\": %d, \"device\": %u, \"fallback\": %s, \"points\": %d, "
+                     "\"registers\": %d, \"code\": [",
                      k->revision, k->device, k->fallback ? "true" : "false", k->n_points,
                      k->facts.registers);
     for (int i = 0; i < k->n_blobs; i++) {

@@ -8,8 +8,8 @@
  * by one. Header (byte: field):
  *
  *      0 magic[8]         12 u32 sections         32 u64 file bytes     64 library id[32]
- *      8 u16 major        16 u64 required bits    40 zero[24]           96 hash of section table[32]
- *     10 u16 minor        24 u64 optional bits
+ *      8 u16 major        16 u64 required bits    40 zero[24]           96 hash of section
+ * table[32] 10 u16 minor        24 u64 optional bits
  *
  * The id is SHA-256(header bytes 0 to 63, then the hash of the section table), so that every byte
  * of the file is under the id: the table by its hash, sections by theirs, the rest is zero.
@@ -91,21 +91,21 @@ enum {
 
 /* Where a blob runs, besides on its own target. */
 typedef enum kiln_binding {
-    KILN_BIND_NONE,        /* source: anywhere with a compiler */
-    KILN_BIND_DRIVER,      /* same device name, platform and driver: OpenCL binaries */
-    KILN_BIND_ARCH,        /* same architecture text: "sm_90a", "gfx942" */
-    KILN_BIND_ARCH_MAJOR,  /* same major number, minor not below: plain cubins */
-    KILN_BIND_ARCH_LEAST,  /* architecture number not below `arch number`: PTX */
+    KILN_BIND_NONE,       /* source: anywhere with a compiler */
+    KILN_BIND_DRIVER,     /* same device name, platform and driver: OpenCL binaries */
+    KILN_BIND_ARCH,       /* same architecture text: "sm_90a", "gfx942" */
+    KILN_BIND_ARCH_MAJOR, /* same major number, minor not below: plain cubins */
+    KILN_BIND_ARCH_LEAST, /* architecture number not below `arch number`: PTX */
     KILN_BINDINGS
 } kiln_binding;
 
 /* The fields of kiln_caps that the DEVICES table keeps, in this order. */
-#define KILN_CAPS_TEXTS(X)                                                                         \
-    X(target) X(name) X(vendor) X(platform) X(arch) X(driver) X(compiler)
+#define KILN_CAPS_TEXTS(X) X(target) X(name) X(vendor) X(platform) X(arch) X(driver) X(compiler)
 #define KILN_CAPS_I32S(X)                                                                          \
-    X(index) X(kind) X(arch_number) X(units) X(warp) X(vector_bits) X(vector_registers)            \
-    X(max_threads) X(shared_bytes) X(shared_unit_bytes) X(registers_unit) X(threads_unit)          \
-    X(clock_mhz) X(align_bytes)
+    X(index)                                                                                       \
+    X(kind) X(arch_number) X(units) X(warp) X(vector_bits) X(vector_registers) X(max_threads)      \
+        X(shared_bytes) X(shared_unit_bytes) X(registers_unit) X(threads_unit) X(clock_mhz)        \
+            X(align_bytes)
 #define KILN_CAPS_I64S(X) X(cache_bytes) X(memory_bytes) X(max_alloc_bytes)
 #define KILN_CAPS_FLAGS(X) X(f64) X(f16) X(shared_host) X(clusters) X(tensor_maps) X(events)
 

@@ -13,7 +13,8 @@
  *     kiln_make_problem("matmul m=512 n=512 k=512 a=f32 b=f32 out=f32", &problem);
  *     kiln_get_plan(context, problem, &plan);                          // which kernel, and why
  *     kiln_prepare_plan(plan);                                         // loads it
- *     kiln_launch_plan(plan, &args);                                   // enqueues, as often as you like
+ *     kiln_launch_plan(plan, &args);                                   // enqueues, as often as you
+ * like
  *
  * runtime/example/example.c is that program in full. `kiln info FILE` shows what a library holds.
  *
@@ -50,19 +51,19 @@ const char *kiln_get_version_text(void);
 
 enum {
     KILN_STATUS_OK = 0,
-    KILN_STATUS_BAD_INPUT = -1,    /* an argument or a text is wrong */
-    KILN_STATUS_NOT_FOUND = -2,    /* no such file, kernel, device text */
-    KILN_STATUS_UNSUPPORTED = -3,  /* this build, device or file cannot do it */
-    KILN_STATUS_NO_DEVICE = -4,    /* driver absent, or no device of the wanted kind */
-    KILN_STATUS_DRIVER = -5,       /* the driver reported an error */
-    KILN_STATUS_COMPILE = -6,      /* a kernel rebuilt from source did not compile */
+    KILN_STATUS_BAD_INPUT = -1,   /* an argument or a text is wrong */
+    KILN_STATUS_NOT_FOUND = -2,   /* no such file, kernel, device text */
+    KILN_STATUS_UNSUPPORTED = -3, /* this build, device or file cannot do it */
+    KILN_STATUS_NO_DEVICE = -4,   /* driver absent, or no device of the wanted kind */
+    KILN_STATUS_DRIVER = -5,      /* the driver reported an error */
+    KILN_STATUS_COMPILE = -6,     /* a kernel rebuilt from source did not compile */
     KILN_STATUS_NO_MEMORY = -7,
     KILN_STATUS_IO = -8,
-    KILN_STATUS_CORRUPT = -9,      /* hashes or structure of the file are wrong */
-    KILN_STATUS_VERSION = -10,     /* file of another major version */
+    KILN_STATUS_CORRUPT = -9,  /* hashes or structure of the file are wrong */
+    KILN_STATUS_VERSION = -10, /* file of another major version */
     KILN_STATUS_TIMEOUT = -11,
     KILN_STATUS_NOT_PREPARED = -12, /* launch before kiln_prepare_plan */
-    KILN_STATUS_WRONG = -13,       /* a self-test found a wrong result */
+    KILN_STATUS_WRONG = -13,        /* a self-test found a wrong result */
     KILN_STATUS_INTERRUPTED = -14
 };
 
@@ -106,7 +107,8 @@ int kiln_verify_library(const kiln_library *library);
 int kiln_describe_library(const kiln_library *library, char **json);
 void kiln_free_text(char *text);
 
-/* Reserved: user-tuned additions bound to kernel hashes. KILN_STATUS_UNSUPPORTED in this version. */
+/* Reserved: user-tuned additions bound to kernel hashes. KILN_STATUS_UNSUPPORTED in this version.
+ */
 int kiln_add_overlay(kiln_library *library, const char *path);
 
 /* ---------------------------------------------------------------- devices */
@@ -271,7 +273,7 @@ int kiln_drain_misses(kiln_context *context,
 typedef struct kiln_stats {
     size_t size;
     int64_t plans_exact, plans_nearest, plans_fallback, plans_override; /* made, not remembered */
-    int64_t plans_remembered; /* answered from memory */
+    int64_t plans_remembered;                                           /* answered from memory */
     int64_t kernels_loaded, kernels_rebuilt;
     int64_t launches; /* calls of kiln_launch_plan that succeeded */
 } kiln_stats;

@@ -72,7 +72,8 @@ static int read_file(const char *path, uint8_t **data, uint64_t *bytes, kiln_err
 
 int kiln_open_library(const char *path, const kiln_open_options *options, kiln_library **out) {
     kiln_error *e = kiln_status_last();
-    if (!path || !out) return kiln_fail(e, KILN_BAD_INPUT, "kiln_open_library: an argument is NULL");
+    if (!path || !out)
+        return kiln_fail(e, KILN_BAD_INPUT, "kiln_open_library: an argument is NULL");
     *out = NULL;
     uint8_t *data = NULL;
     uint64_t bytes = 0;
@@ -108,7 +109,9 @@ void kiln_close_library(kiln_library *l) {
 }
 
 int kiln_verify_library(const kiln_library *l) {
-    if (!l) return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_verify_library: library is NULL");
+    if (!l)
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT,
+                         "kiln_verify_library: library is NULL");
     return kiln_reader_verify(l, kiln_status_last());
 }
 

@@ -23,8 +23,10 @@ static kiln_plan *find_plan(const kiln_context *c, const problem *p) {
 
 static void free_plan(kiln_plan *plan) {
     kiln_context *c = plan->context;
-    if (plan->previous) plan->previous->next = plan->next;
-    else c->plans = plan->next;
+    if (plan->previous)
+        plan->previous->next = plan->next;
+    else
+        c->plans = plan->next;
     if (plan->next) plan->next->previous = plan->previous;
     free(plan->key);
     free(plan->reason);
@@ -98,7 +100,8 @@ int kiln_drain_misses(kiln_context *c,
                                     int64_t times),
                       void *user, int64_t *lost) {
     if (!c || !visit)
-        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_drain_misses: an argument is NULL");
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT,
+                         "kiln_drain_misses: an argument is NULL");
     miss *sorted[MISSES_MAX];
     for (int i = 0; i < c->n_misses; i++) sorted[i] = &c->miss[i];
     qsort(sorted, (size_t)c->n_misses, sizeof *sorted, by_times);
@@ -193,12 +196,15 @@ int kiln_get_plan_info(const kiln_plan *plan, kiln_plan_info *out) {
     if (!plan)
         return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_get_plan_info: plan is NULL");
     const library_kernel *k = &plan->context->library->kernel[plan->kernel];
-    kiln_plan_info info = {.choice = plan->choice, .launches = plan->program.n_launches,
+    kiln_plan_info info = {.choice = plan->choice,
+                           .launches = plan->program.n_launches,
                            .prepared = plan->prepared,
                            .workspace_bytes = plan->program.workspace_bytes,
                            .workspace_zeroed_bytes = plan->program.workspace_zeroed,
-                           .predicted_seconds = plan->predicted, .distance = plan->distance,
-                           .variant = k->variant, .schedule = k->schedule,
+                           .predicted_seconds = plan->predicted,
+                           .distance = plan->distance,
+                           .variant = k->variant,
+                           .schedule = k->schedule,
                            .reason = plan->reason};
     memcpy(info.kernel, k->hex, sizeof info.kernel);
     return kiln_status_fill(out, &info, sizeof info);
@@ -208,9 +214,12 @@ int kiln_get_plan_info(const kiln_plan *plan, kiln_plan_info *out) {
 
 static void fill_candidate(const kiln_library *l, const option *o, kiln_candidate *out) {
     const library_kernel *k = &l->kernel[o->kernel];
-    kiln_candidate c = {.legal = o->legal, .predicted_seconds = o->predicted,
-                        .distance = o->distance, .workspace_bytes = o->workspace_bytes,
-                        .variant = k->variant, .schedule = k->schedule};
+    kiln_candidate c = {.legal = o->legal,
+                        .predicted_seconds = o->predicted,
+                        .distance = o->distance,
+                        .workspace_bytes = o->workspace_bytes,
+                        .variant = k->variant,
+                        .schedule = k->schedule};
     memcpy(c.kernel, k->hex, sizeof c.kernel);
     memcpy(c.why, o->why, sizeof c.why);
     kiln_status_fill(out, &c, sizeof c);
@@ -222,7 +231,8 @@ int kiln_list_candidates(kiln_context *c, const kiln_problem *p, kiln_candidate 
     if (!c || !p || !n || (max > 0 && !out))
         return kiln_fail(e, KILN_BAD_INPUT, "kiln_list_candidates: an argument is NULL");
     if (max > 0 && out->size < 2 * sizeof(size_t))
-        return kiln_fail(e, KILN_BAD_INPUT, "set size in the first element to "
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "set size in the first element to "
                          "sizeof(kiln_candidate)");
     option *o = NULL;
     *n = kiln_select_options(c, problem_of(p), &o, e);
@@ -252,7 +262,8 @@ static int find_kernel(const kiln_library *l, const char *begin, kiln_error *e) 
     if (n == 1) return found;
     kiln_fail(e, n ? KILN_BAD_INPUT : KILN_NOT_FOUND,
               "%d kernels of the library have a hash that begins with \"%.64s\"; "
-              "kiln_list_candidates gives the hashes", n, begin);
+              "kiln_list_candidates gives the hashes",
+              n, begin);
     return -1;
 }
 
@@ -312,8 +323,10 @@ int kiln_clear_override(kiln_context *c, const kiln_problem *public) {
         return kiln_fail(e, KILN_NOT_FOUND, "there is no override for \"%.200s\"", text);
     int kept = 0;
     for (int i = 0; i < c->n_overrides; i++)
-        if (text && strcmp(c->override[i].problem, text)) c->override[kept++] = c->override[i];
-        else free(c->override[i].problem);
+        if (text && strcmp(c->override[i].problem, text))
+            c->override[kept++] = c->override[i];
+        else
+            free(c->override[i].problem);
     c->n_overrides = kept;
     kiln_plan_forget(c);
     return 0;
@@ -430,7 +443,8 @@ static int prewarm_one(kiln_context *c, const char *text) {
 
 int kiln_prewarm_context(kiln_context *c, const char *const *problems, int n) {
     if (!c)
-        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "kiln_prewarm_context: context is NULL");
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT,
+                         "kiln_prewarm_context: context is NULL");
     int status = 0;
     for (int i = 0; problems && i < n && !status; i++) status = prewarm_one(c, problems[i]);
     for (uint32_t i = 0; !problems && i < c->library->n_exact && !status; i++)
@@ -443,8 +457,10 @@ int kiln_prewarm_context(kiln_context *c, const char *const *problems, int n) {
 
 static int check_args(const kiln_plan *plan, const kiln_launch_args *a, kiln_error *e) {
     if (a->size < sizeof *a)
-        return kiln_fail(e, KILN_BAD_INPUT, "kiln_launch_args.size is %zu; set it to "
-                         "sizeof(kiln_launch_args)", a->size);
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "kiln_launch_args.size is %zu; set it to "
+                         "sizeof(kiln_launch_args)",
+                         a->size);
     if (!plan->prepared)
         return kiln_fail(e, KILN_NOT_PREPARED, "the plan is not prepared; call kiln_prepare_plan");
     if (plan->program.workspace_bytes && !a->workspace)
@@ -470,8 +486,8 @@ static int encode_maps(kiln_plan *plan, kiln_bindings *b, void *space, kiln_erro
 static int launch(kiln_plan *plan, const kiln_launch_args *a, void *workspace, kiln_error *e) {
     _Alignas(128) unsigned char maps[KILN_TENSOR_MAPS_MAX * 128];
     kiln_context *c = plan->context;
-    kiln_bindings b = {.operand = (const kiln_buffer *)a->operand, .scalar = a->scalar,
-                       .workspace = workspace};
+    kiln_bindings b = {
+        .operand = (const kiln_buffer *)a->operand, .scalar = a->scalar, .workspace = workspace};
     int status = plan->program.n_tensor_maps ? encode_maps(plan, &b, maps, e) : 0;
     for (int i = 0; i < plan->program.n_launches && !status; i++)
         status = c->target->launch(c->device, plan->entry[i], &plan->program.launch[i], &b,
@@ -515,7 +531,8 @@ int kiln_run_problem(kiln_context *c, const kiln_problem *p, const kiln_launch_a
     kiln_error *e = kiln_status_last();
     kiln_plan *plan = NULL;
     if (!c || !p || !args || args->size < sizeof *args || args->stream)
-        return kiln_fail(e, KILN_BAD_INPUT, "kiln_run_problem: an argument is NULL, "
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "kiln_run_problem: an argument is NULL, "
                          "kiln_launch_args.size is not set, or a stream is given");
     int status = kiln_get_plan(c, p, &plan);
     if (!status) status = run_plan(c, plan, args, e);

@@ -20,7 +20,8 @@ static void hash_sizes(problem *p) {
 
 int kiln_make_problem(const char *text, kiln_problem **out) {
     kiln_error *e = kiln_status_last();
-    if (!text || !out) return kiln_fail(e, KILN_BAD_INPUT, "kiln_make_problem: an argument is NULL");
+    if (!text || !out)
+        return kiln_fail(e, KILN_BAD_INPUT, "kiln_make_problem: an argument is NULL");
     *out = NULL;
     problem *p = calloc(1, sizeof *p);
     if (!p) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a problem");
@@ -107,12 +108,17 @@ int kiln_count_operands(const kiln_problem *p) { return p ? p->n_operands : 0; }
 
 int kiln_get_operand(const kiln_problem *p, int index, kiln_operand_info *out) {
     if (!p || index < 0 || index >= p->n_operands)
-        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "there is no operand %d; it has %d", index,
-                         kiln_count_operands(p));
+        return kiln_fail(kiln_status_last(), KILN_BAD_INPUT, "there is no operand %d; it has %d",
+                         index, kiln_count_operands(p));
     const kiln_operand *o = &p->operand[index];
-    kiln_operand_info info = {.name = o->name, .type = kiln_type_name(o->type),
-                              .output = o->output, .scalar = o->scalar, .batch = o->batch,
-                              .rows = o->rows, .cols = o->cols, .ld = o->ld,
+    kiln_operand_info info = {.name = o->name,
+                              .type = kiln_type_name(o->type),
+                              .output = o->output,
+                              .scalar = o->scalar,
+                              .batch = o->batch,
+                              .rows = o->rows,
+                              .cols = o->cols,
+                              .ld = o->ld,
                               .batch_stride = o->batch_stride,
                               .bytes = o->scalar ? 0 : kiln_operand_bytes(o)};
     return kiln_status_fill(out, &info, sizeof info);

@@ -49,7 +49,8 @@ static int corrupt(const load *o, const char *what, const char *which) {
 static const char *section_name(uint32_t type) {
     switch (type) {
 #define X(name, number, critical, needed)                                                          \
-    case number: return #name;
+    case number:                                                                                   \
+        return #name;
         KILN_SECTIONS(X)
 #undef X
     }
@@ -84,7 +85,8 @@ static int check_header(load *o) {
     if (l->bytes < 8 || memcmp(h, KILN_MAGIC, 8))
         return kiln_fail(o->e, KILN_CORRUPT,
                          "%s is not a Kiln library (it does not begin with the Kiln mark); give a "
-                         ".kiln file written by `tune emit`", o->name);
+                         ".kiln file written by `tune emit`",
+                         o->name);
     if (l->bytes < KILN_HEADER_BYTES) return corrupt(o, "the header is cut short", "");
     l->major = (uint16_t)(h[8] | h[9] << 8);
     l->minor = (uint16_t)(h[10] | h[11] << 8);
@@ -120,13 +122,16 @@ static int check_id(load *o) {
     if (required)
         return kiln_fail(o->e, KILN_VERSION,
                          "%s needs features (bits %" PRIx64 ") that this runtime does not have; "
-                         "use a newer runtime", o->name, required);
+                         "use a newer runtime",
+                         o->name, required);
     return 0;
 }
 
 static library_section read_section(const uint8_t *p) {
-    library_section s = {.type = kiln_format_get32(p), .flags = kiln_format_get32(p + 4),
-                         .offset = kiln_format_get64(p + 8), .size = kiln_format_get64(p + 16),
+    library_section s = {.type = kiln_format_get32(p),
+                         .flags = kiln_format_get32(p + 4),
+                         .offset = kiln_format_get64(p + 8),
+                         .size = kiln_format_get64(p + 16),
                          .alignment = kiln_format_get64(p + 24)};
     memcpy(s.hash, p + 32, 32);
     return s;
@@ -135,7 +140,8 @@ static library_section read_section(const uint8_t *p) {
 static bool is_known(uint32_t type) {
     switch (type) {
 #define X(name, number, critical, needed)                                                          \
-    case number: return true;
+    case number:                                                                                   \
+        return true;
         KILN_SECTIONS(X)
 #undef X
     }
@@ -146,8 +152,7 @@ static bool power_of_two(uint64_t x) { return x && !(x & (x - 1)); }
 
 static int check_section(load *o, int i, uint64_t *end) {
     library_section *s = &o->l->section[i];
-    if (!power_of_two(s->alignment) || s->alignment > KILN_BLOB_ALIGN ||
-        s->offset % s->alignment)
+    if (!power_of_two(s->alignment) || s->alignment > KILN_BLOB_ALIGN || s->offset % s->alignment)
         return corrupt(o, "wrong alignment of ", section_name(s->type));
     if (s->offset < *end || s->offset > o->l->bytes || s->size > o->l->bytes - s->offset)
         return corrupt(o, "wrong place or size of ", section_name(s->type));
@@ -156,7 +161,8 @@ static int check_section(load *o, int i, uint64_t *end) {
     if (!is_known(s->type) && s->flags & KILN_SECTION_CRITICAL)
         return kiln_fail(o->e, KILN_VERSION,
                          "%s needs section %u, which this runtime does not know; use a newer "
-                         "runtime", o->name, s->type);
+                         "runtime",
+                         o->name, s->type);
     *end = s->offset + s->size;
     return 0;
 }
@@ -164,7 +170,8 @@ static int check_section(load *o, int i, uint64_t *end) {
 static int check_section_hash(const load *o, const library_section *s) {
     uint8_t digest[32];
     kiln_sha256_of(o->l->data + s->offset, s->size, digest);
-    if (memcmp(digest, s->hash, 32)) return corrupt(o, "the hash is wrong of ", section_name(s->type));
+    if (memcmp(digest, s->hash, 32))
+        return corrupt(o, "the hash is wrong of ", section_name(s->type));
     return 0;
 }
 
@@ -459,9 +466,9 @@ static int load_provenance(load *o) {
 
 int kiln_reader_open(uint8_t *data, uint64_t bytes, const char *name, kiln_library **out,
                      kiln_error *e) {
-    static int (*const step[])(load *) = {check_header, check_id,     load_sections,  load_devices,
-                                          load_kernels, load_exact,   load_index,     load_fallbacks,
-                                          load_points,  load_tests,   load_provenance};
+    static int (*const step[])(load *) = {check_header, check_id,   load_sections,  load_devices,
+                                          load_kernels, load_exact, load_index,     load_fallbacks,
+                                          load_points,  load_tests, load_provenance};
     kiln_library *l = calloc(1, sizeof *l);
     if (!l) {
         free(data);
@@ -488,7 +495,8 @@ int kiln_reader_check_blob(const library_kernel *k, const library_blob *b, kiln_
     if (!memcmp(digest, b->hash, 32)) return 0;
     return kiln_fail(e, KILN_CORRUPT,
                      "the %s code of kernel %.16s has a wrong hash; the file is damaged, fetch or "
-                     "emit it again", b->kind, k->hex);
+                     "emit it again",
+                     b->kind, k->hex);
 }
 
 static int check_zeros(const load *o, uint64_t from, uint64_t to) {

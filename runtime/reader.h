@@ -2,7 +2,8 @@
  *
  * After kiln_reader_open every index, offset and string in these tables is in bounds, so that the
  * rest of the runtime needs no checks. What kernels.c of this build does not know (another family,
- * another revision of a variant) is not an error: the kernel is kept and says why it is unusable. */
+ * another revision of a variant) is not an error: the kernel is kept and says why it is unusable.
+ */
 #ifndef KILN_RUNTIME_READER_H
 #define KILN_RUNTIME_READER_H
 

@@ -1,7 +1,8 @@
 /* Which kernel for a problem on a device, and why. No code is loaded here.
  *
  * Legality is asked with the device that is here, geometry with the device that the kernel was made
- * for: its source was written for those numbers (vector width, block limits), and both must agree. */
+ * for: its source was written for those numbers (vector width, block limits), and both must agree.
+ */
 #include "runtime/context.h"
 
 #include <math.h>
@@ -17,15 +18,18 @@ bool kiln_select_same(const kiln_caps *a, const kiln_caps *b) {
 bool kiln_select_fits(const library_blob *b, const kiln_caps *made_for, const kiln_caps *here) {
     if (strcmp(made_for->target, here->target)) return false;
     switch (b->binding) {
-    case KILN_BIND_NONE: return true;
+    case KILN_BIND_NONE:
+        return true;
     case KILN_BIND_DRIVER:
         return !strcmp(made_for->name, here->name) && !strcmp(made_for->driver, here->driver) &&
                !strcmp(made_for->platform, here->platform);
-    case KILN_BIND_ARCH: return !strcmp(made_for->arch, here->arch);
+    case KILN_BIND_ARCH:
+        return !strcmp(made_for->arch, here->arch);
     case KILN_BIND_ARCH_MAJOR:
         return made_for->arch_number / 10 == here->arch_number / 10 &&
                made_for->arch_number <= here->arch_number;
-    case KILN_BIND_ARCH_LEAST: return (int64_t)b->arch_number <= here->arch_number;
+    case KILN_BIND_ARCH_LEAST:
+        return (int64_t)b->arch_number <= here->arch_number;
     }
     return false;
 }

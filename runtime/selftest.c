@@ -26,8 +26,10 @@ static int make_operand(run *r, int i, kiln_error *e) {
     int64_t bytes = kiln_operand_bytes(o);
     r->host[i] = malloc((size_t)bytes);
     if (!r->host[i]) return kiln_fail(e, KILN_NO_MEMORY, "no memory for operand %s", o->name);
-    if (o->output) memset(r->host[i], 0xff, (size_t)bytes); /* NaN: what is not written shows */
-    else kiln_input_fill(o, r->seed, i, r->host[i]);
+    if (o->output)
+        memset(r->host[i], 0xff, (size_t)bytes); /* NaN: what is not written shows */
+    else
+        kiln_input_fill(o, r->seed, i, r->host[i]);
     int status = kiln_make_buffer(r->c, bytes, &r->buffer[i]);
     return status ? status : kiln_write_buffer(r->c, r->buffer[i], r->host[i], bytes);
 }
@@ -42,12 +44,12 @@ static int read_outputs(run *r) {
 }
 
 static int check_element(const run *r, const char *text, const library_test *t, kiln_error *e) {
-    const kiln_operand *o = t->operand < (uint32_t)r->p->n_operands ? &r->p->operand[t->operand]
-                                                                    : NULL;
+    const kiln_operand *o =
+        t->operand < (uint32_t)r->p->n_operands ? &r->p->operand[t->operand] : NULL;
     if (!o || !o->output || t->element < 0 || t->element >= kiln_operand_elements(o))
         return kiln_fail(e, KILN_CORRUPT, "a test vector of \"%.200s\" names no element", text);
-    const char *at = (const char *)r->host[t->operand] +
-                     (size_t)t->element * kiln_type_bytes(o->type);
+    const char *at =
+        (const char *)r->host[t->operand] + (size_t)t->element * kiln_type_bytes(o->type);
     double got = kiln_type_read(o->type, at);
     if (fabs(got - t->value) <= t->tolerance || (isnan(got) && isnan(t->value))) return 0;
     return kiln_fail(e, KILN_WRONG,
@@ -84,7 +86,8 @@ static int test_exact(kiln_context *c, uint32_t exact, kiln_error *e) {
     int status = kiln_make_problem(c->library->exact[exact].problem, &p);
     if (!status) {
         run *r = calloc(1, sizeof *r);
-        if (!r) status = kiln_fail(e, KILN_NO_MEMORY, "no memory for a test");
+        if (!r)
+            status = kiln_fail(e, KILN_NO_MEMORY, "no memory for a test");
         else {
             *r = (run){.c = c, .p = p, .seed = first_test(c->library, exact)->seed};
             status = run_test(r, exact, e);

@@ -7,7 +7,8 @@
 #include <string.h>
 
 #define X(name, value, text)                                                                       \
-    _Static_assert((int)KILN_STATUS_##name == (int)KILN_##name, "kiln.h and base/status.h differ");
+    _Static_assert((int)KILN_STATUS_##name == (int)KILN_##name, "kiln.h and base/status.h "        \
+                                                                "differ");
 KILN_STATUSES(X)
 #undef X
 

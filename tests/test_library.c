@@ -37,13 +37,29 @@ static char *path_of(const char *name) {
 }
 
 static void make_caps(kiln_caps *c, const char *name) {
-    *c = (kiln_caps){.target = "cuda", .arch = "sm_90a", .driver = "580.1", .compiler = "NVRTC 13.0",
-                     .kind = KILN_DEVICE_GPU, .arch_number = 90, .units = 132, .warp = 32,
-                     .max_threads = 1024, .shared_bytes = 227 << 10, .shared_unit_bytes = 228 << 10,
-                     .registers_unit = 65536, .threads_unit = 2048, .cache_bytes = 50 << 20,
-                     .memory_bytes = (int64_t)140 << 30, .max_alloc_bytes = (int64_t)140 << 30,
-                     .clock_mhz = 1980, .align_bytes = 256, .f64 = true, .f16 = true,
-                     .clusters = true, .tensor_maps = true, .events = true};
+    *c = (kiln_caps){.target = "cuda",
+                     .arch = "sm_90a",
+                     .driver = "580.1",
+                     .compiler = "NVRTC 13.0",
+                     .kind = KILN_DEVICE_GPU,
+                     .arch_number = 90,
+                     .units = 132,
+                     .warp = 32,
+                     .max_threads = 1024,
+                     .shared_bytes = 227 << 10,
+                     .shared_unit_bytes = 228 << 10,
+                     .registers_unit = 65536,
+                     .threads_unit = 2048,
+                     .cache_bytes = 50 << 20,
+                     .memory_bytes = (int64_t)140 << 30,
+                     .max_alloc_bytes = (int64_t)140 << 30,
+                     .clock_mhz = 1980,
+                     .align_bytes = 256,
+                     .f64 = true,
+                     .f16 = true,
+                     .clusters = true,
+                     .tensor_maps = true,
+                     .events = true};
     snprintf(c->name, sizeof c->name, "%s", name);
 }
 
@@ -76,13 +92,22 @@ static void make_schedules(void) {
 
 static kiln_library_entry make_entry(int problem, int s, const kiln_caps *caps, double seconds) {
     static const char ptx[] = "//\n.version 8.0\n.target sm_80\n";
-    return (kiln_library_entry){.problem = problems[problem], .schedule = schedule[s],
-                                .caps = caps, .source = "the whole unit", .suffix = "0123456789abcdef",
-                                .code = s ? "other code" : "machine code", .code_bytes = 10,
-                                .code_kind = "cubin", .ptx = ptx, .ptx_bytes = sizeof ptx,
-                                .seconds = seconds, .error_bound_ratio = 0.25,
+    return (kiln_library_entry){.problem = problems[problem],
+                                .schedule = schedule[s],
+                                .caps = caps,
+                                .source = "the whole unit",
+                                .suffix = "0123456789abcdef",
+                                .code = s ? "other code" : "machine code",
+                                .code_bytes = 10,
+                                .code_kind = "cubin",
+                                .ptx = ptx,
+                                .ptx_bytes = sizeof ptx,
+                                .seconds = seconds,
+                                .error_bound_ratio = 0.25,
                                 .provenance = "{\"date\": \"then\"}",
-                                .facts = {32, 0, 1024, 1024, -1}, .seed = 7, .sample = samples,
+                                .facts = {32, 0, 1024, 1024, -1},
+                                .seed = 7,
+                                .sample = samples,
                                 .n_samples = 2};
 }
 
@@ -229,7 +254,8 @@ static void bad_entries_are_refused(void **state) {
 static void a_folder_that_is_not_there(void **state) {
     (void)state;
     kiln_error e = {0};
-    assert_int_equal(kiln_library_write("/no/such/folder/x.kiln", entry, ENTRIES, NULL, &e), KILN_IO);
+    assert_int_equal(kiln_library_write("/no/such/folder/x.kiln", entry, ENTRIES, NULL, &e),
+                     KILN_IO);
     assert_non_null(strstr(e.text, "/no/such/folder/x.kiln"));
 }
 

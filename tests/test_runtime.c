@@ -81,7 +81,9 @@ static void compile_unit(const kiln_target *t) {
         warm[i] = &program[i].launch[0];
         snprintf(name[i], sizeof name[i], "kiln_%s_%s", suffix[i], program[i].launch[0].entry);
     }
-    kiln_compile_request request = {.source = kiln_text_get(&source), .n_warm = 2, .warm = warm,
+    kiln_compile_request request = {.source = kiln_text_get(&source),
+                                    .n_warm = 2,
+                                    .warm = warm,
                                     .warm_entry = (const char(*)[64])name};
     kiln_text words = {0};
     if (t->compile(&caps, &request, &code, NULL, &words, &e))
@@ -106,12 +108,19 @@ static void make_samples(void) {
 }
 
 static kiln_library_entry make_entry(const char *problem, int which, double seconds) {
-    return (kiln_library_entry){.problem = problem, .schedule = schedule[which], .caps = &caps,
-                                .source = kiln_text_get(&source), .suffix = suffix[which],
-                                .code = code.data, .code_bytes = code.size,
-                                .code_kind = "opencl", .seconds = seconds,
-                                .fallback = which == GENERIC, .facts = {-1, -1, -1, -1, -1},
-                                .seed = 5, .sample = sample,
+    return (kiln_library_entry){.problem = problem,
+                                .schedule = schedule[which],
+                                .caps = &caps,
+                                .source = kiln_text_get(&source),
+                                .suffix = suffix[which],
+                                .code = code.data,
+                                .code_bytes = code.size,
+                                .code_kind = "opencl",
+                                .seconds = seconds,
+                                .fallback = which == GENERIC,
+                                .facts = {-1, -1, -1, -1, -1},
+                                .seed = 5,
+                                .sample = sample,
                                 .n_samples = strcmp(problem, TUNED) ? 0 : 3};
 }
 
@@ -121,8 +130,10 @@ static void emit(const char *name, const kiln_caps *as, bool measured, const cha
     kiln_error e = {0};
     for (int i = 0; i < 3; i++) {
         x[i].caps = as;
-        if (!kind) x[i].code = NULL;
-        else x[i].code_kind = kind;
+        if (!kind)
+            x[i].code = NULL;
+        else
+            x[i].code_kind = kind;
         if (!measured) x[i].seconds = 0;
     }
     if (kiln_library_write(path_of(name), x, 3, NULL, &e)) fail_msg("%s", e.text);
@@ -211,8 +222,7 @@ static void set_problem(bench *b, const char *text) {
         OK(kiln_make_buffer(b->c, o.bytes, &b->buffer[i]));
         OK(kiln_write_buffer(b->c, b->buffer[i], b->host[i], o.bytes));
     }
-    b->args = (kiln_launch_args){.size = sizeof b->args, .operand = b->buffer,
-                                 .scalar = b->scalar};
+    b->args = (kiln_launch_args){.size = sizeof b->args, .operand = b->buffer, .scalar = b->scalar};
 }
 
 static int index_of(const bench *b, const char *name) {
@@ -267,8 +277,9 @@ static void exact_hit(void **state) {
     open_bench(&b, "a.kiln");
     assert_int_equal(run_text(&b, TUNED), KILN_CHOICE_EXACT);
     /* another spelling of the same problem */
-    assert_int_equal(run_text(&b, "map cols=256 rows=64 x=f32 w=f32 out=f32 s=scalar : out=(x*w[col])+s"),
-                     KILN_CHOICE_EXACT);
+    assert_int_equal(
+        run_text(&b, "map cols=256 rows=64 x=f32 w=f32 out=f32 s=scalar : out=(x*w[col])+s"),
+        KILN_CHOICE_EXACT);
     kiln_stats s = {.size = sizeof s};
     OK(kiln_get_stats(b.c, &s));
     assert_int_equal(s.plans_exact, 1);
@@ -285,13 +296,16 @@ static void nearest_and_generic(void **state) {
     open_bench(&b, "a.kiln");
     lines = 0;
     assert_int_equal(run_text(&b, "map rows=100 cols=512 x=f32 w=f32 out=f32 s=scalar : "
-                                  "out = x * w[col] + s"), KILN_CHOICE_NEAREST);
+                                  "out = x * w[col] + s"),
+                     KILN_CHOICE_NEAREST);
     assert_int_equal(lines, 1);
     /* 255 columns: the fast kernel takes four at once and is not legal */
     assert_int_equal(run_text(&b, "map rows=64 cols=255 x=f32 w=f32 out=f32 s=scalar : "
-                                  "out = x * w[col] + s"), KILN_CHOICE_FALLBACK);
-    assert_int_equal(run_text(&b, "map rows=1 cols=1 x=f32 w=f32 out=f32 s=scalar : out = x * w[col] + s"),
+                                  "out = x * w[col] + s"),
                      KILN_CHOICE_FALLBACK);
+    assert_int_equal(
+        run_text(&b, "map rows=1 cols=1 x=f32 w=f32 out=f32 s=scalar : out = x * w[col] + s"),
+        KILN_CHOICE_FALLBACK);
     close_bench(&b);
 }
 
@@ -325,9 +339,12 @@ static void no_kernel_at_all(void **state) {
 static void note_miss(void *user, const char *problem, const char *reason, int64_t times) {
     int64_t *seen = user;
     assert_true(strlen(reason) > 10);
-    if (strstr(problem, "cols=512")) seen[0] = times;
-    else if (strstr(problem, "cols=255")) seen[1] = times;
-    else fail_msg("%s was no miss", problem);
+    if (strstr(problem, "cols=512"))
+        seen[0] = times;
+    else if (strstr(problem, "cols=255"))
+        seen[1] = times;
+    else
+        fail_msg("%s was no miss", problem);
 }
 
 static void misses_are_drained(void **state) {
@@ -465,8 +482,12 @@ static void an_application_s_own_queue(void **state) {
     cl_context context = clCreateContext(NULL, 1, &device, NULL, NULL, NULL);
     cl_command_queue queue = clCreateCommandQueue(context, device, 0, NULL);
     bench b = {0};
-    kiln_attach_options o = {.size = sizeof o, .device = "opencl", .attach = 1,
-                             .context = context, .handle = device, .stream = queue};
+    kiln_attach_options o = {.size = sizeof o,
+                             .device = "opencl",
+                             .attach = 1,
+                             .context = context,
+                             .handle = device,
+                             .stream = queue};
     OK(kiln_open_library(path_of("a.kiln"), NULL, &b.l));
     OK(kiln_attach_device(b.l, &o, &b.c));
     set_problem(&b, TUNED);
@@ -481,7 +502,8 @@ static void an_application_s_own_queue(void **state) {
     OK(kiln_prepare_plan(plan));
     OK(kiln_launch_plan(plan, &b.args));
     assert_int_equal(clEnqueueReadBuffer(queue, b.buffer[out], CL_TRUE, 0, (size_t)b.bytes[out],
-                                         b.host[out], 0, NULL, NULL), 0);
+                                         b.host[out], 0, NULL, NULL),
+                     0);
     check_result(&b);
     b.buffer[w] = made;
     kiln_release_plan(plan);

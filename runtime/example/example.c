@@ -39,8 +39,12 @@ int main(int argc, char **argv) {
     kiln_problem *problem;
     kiln_plan *plan;
     kiln_plan_info info = {.size = sizeof info};
-    kiln_attach_options attach = {.size = sizeof attach, .device = "opencl", .attach = 1,
-                                  .context = context, .handle = device, .stream = queue};
+    kiln_attach_options attach = {.size = sizeof attach,
+                                  .device = "opencl",
+                                  .attach = 1,
+                                  .context = context,
+                                  .handle = device,
+                                  .stream = queue};
     check(kiln_open_library(argv[1], NULL, &library));
     check(kiln_attach_device(library, &attach, &kiln));
     check(kiln_make_problem("matmul m=512 n=512 k=512", &problem));
