@@ -561,7 +561,7 @@ static void matmul_problem(char *text, size_t size)
     snprintf(text + n, size - (size_t)n, "%s",
              PICK("", "", "", " : out = acc + bias[n]", " : out = gelu(acc + bias[n]) + res[m,n]",
                   " : out = acc * scale[m]", " : out = silu(acc) * gate[m,n]",
-                  " pre=f32 : pre = acc; out = relu(acc)",
+                  " pre=f32 : pre[m,n] = acc; out = relu(acc)",
                   " alpha=scalar beta=scalar : out = alpha * acc + beta * res[m,n]"));
 }
 

@@ -495,11 +495,120 @@ static void test_large_tiles(void **state)
     check_both(&large_tt_instance, "m=264 n=40 k=96");
 }
 
+/* ---- compiling for GPUs that are not here */
+
+/* The number before `words` in a compiler's log, -1 when they are not there. */
+static int number_before(const char *log, const char *words)
+{
+    const char *at = strstr(log, words);
+    if (!at) return -1;
+    while (at > log && at[-1] != ',' && at[-1] != '\n') at--;
+    return atoi(at);
+}
+
+/* Compiles one schedule; false when NVRTC is not installed. */
+static bool compile(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s, bool start)
+{
+    kiln_text source = {0}, log = {0}, words = {0};
+    kiln_blob blob = {0};
+    kiln_error e = {0};
+    char suffix[1][20];
+    kiln_schedule_print(s, &words);
+    assert_int_equal(kiln_emit_unit(p, caps, s, 1, suffix, &source, &e), 0);
+    kiln_compile_request request = {.source = kiln_text_get(&source)};
+    int rc = kiln_target_find("cuda")->compile(caps, &request, &blob, NULL, &log, &e);
+    if (rc && rc != KILN_NO_DEVICE)
+        fail_msg("%s for %s: %s", kiln_text_get(&words), caps->arch, e.text);
+    if (!rc) assert_true(blob.size > 1000);
+    if (!rc && start && number_before(kiln_text_get(&log), "bytes spill stores") != 0)
+        fail_msg("%s for %s spills or says nothing of spills", kiln_text_get(&words), caps->arch);
+    free(blob.data);
+    kiln_text_free(&source);
+    kiln_text_free(&log);
+    kiln_text_free(&words);
+    return !rc;
+}
+
+static kiln_schedule any_legal(const kiln_problem *p, const kiln_caps *caps, uint64_t seed)
+{
+    kiln_space space = {.variant = &kiln_matmul_mma_sm80};
+    kiln_matmul_mma_sm80_generator.space(p, caps, &space);
+    uint64_t size = (uint64_t)kiln_space_size(&space);
+    for (uint64_t i = 0; i < 20000; i++) {
+        kiln_schedule s = kiln_space_at(&space, (int64_t)(kiln_random64(seed, i) % size));
+        if (s.variant->legal(p, caps, &s, NULL)) return s;
+    }
+    fail_msg("no legal schedule found");
+    return kiln_variant_default(&kiln_matmul_mma_sm80);
+}
+
+static void test_compiles_without_spills(void **state)
+{
+    static const char *const problems[] = {
+        "matmul m=4096 n=4096 k=4096 type=bf16",
+        "matmul m=4096 n=4096 k=4096 type=bf16 ta=1 tb=1 out=f32",
+        "matmul m=4096 n=4096 k=4096 type=f16 ta=1 : out = gelu(acc + bias[n]) + res[m,n]",
+        "matmul m=512 n=512 k=4096 type=f16 tb=1 pre=f32 : pre[m,n] = acc * scale[m]; out = relu(acc)",
+        "matmul m=4096 n=4096 k=4096 a=i8 b=i8 tb=1",
+        "matmul m=100 n=101 k=102 a=i8 b=i8 tb=1 lda=104 ldb=104 out=bf16 : out = acc * scale[m]",
+        "matmul m=16 n=4096 k=4100 type=bf16 tb=1",
+    };
+    (void)state;
+    int seed = 5;
+    print_message("seed %d\n", seed);
+    for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
+        for (int arch = 80; arch <= 90; arch += 10) {
+            kiln_problem p;
+            kiln_error e;
+            kiln_caps caps = caps_of(arch);
+            if (kiln_problem_parse(&p, problems[i], &e)) fail_msg("%s: %s", problems[i], e.text);
+            kiln_schedule start = kiln_matmul_mma_sm80_generator.start(&p, &caps);
+            kiln_schedule other = any_legal(&p, &caps, (uint64_t)seed + i);
+            if (!start.variant->legal(&p, &caps, &start, NULL)) fail_msg("%s: illegal start", problems[i]);
+            if (!compile(&p, &caps, &start, true)) {
+                print_message("SKIPPED: NVRTC is not installed, nothing was compiled for sm_%d\n", arch);
+                skip();
+            }
+            compile(&p, &caps, &other, false);
+        }
+}
+
+static void test_space_and_reasons(void **state)
+{
+    (void)state;
+    kiln_problem p;
+    kiln_error e;
+    kiln_caps caps = caps_of(90);
+    assert_int_equal(kiln_problem_parse(&p, "matmul m=4096 n=4096 k=4096 type=bf16", &e), 0);
+    kiln_space space = {.variant = &kiln_matmul_mma_sm80};
+    kiln_matmul_mma_sm80_generator.space(&p, &caps, &space);
+    int64_t legal = 0, silent = 0;
+    for (int64_t i = 0; i < kiln_space_size(&space); i++) {
+        kiln_text why = {0};
+        kiln_schedule s = kiln_space_at(&space, i);
+        bool ok = s.variant->legal(&p, &caps, &s, &why);
+        legal += ok;
+        silent += !ok && !why.size;
+        kiln_text_free(&why);
+    }
+    assert_in_range(legal, 200, 2000);
+    assert_int_equal(silent, 0);
+    assert_int_equal(kiln_problem_parse(&p, "matmul m=64 n=64 k=99 type=bf16", &e), 0);
+    kiln_text why = {0};
+    kiln_schedule s = kiln_matmul_mma_sm80_generator.start(&p, &caps);
+    assert_false(s.variant->legal(&p, &caps, &s, &why)); /* 198-byte rows: simt's */
+    assert_non_null(strstr(kiln_text_get(&why), "198"));
+    kiln_text_free(&why);
+    caps.arch_number = 75;
+    assert_false(kiln_matmul_mma_sm80_generator.applies(&p, &caps, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layouts), cmocka_unit_test(test_integers),
         cmocka_unit_test(test_split_and_narrow), cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_space_and_reasons), cmocka_unit_test(test_compiles_without_spills),
     };
     return cmocka_run_group_tests(tests, prepare, clean);
 }

@@ -103,6 +103,9 @@ static bool legal_warps(const kiln_schedule *s, const shape *x, const kiln_caps 
     int room = caps->registers_unit > 0 ? caps->registers_unit : 65536;
     room = room / (x->threads * k[RESIDENT]) / 8 * 8;
     if (room > 255) room = 255;
+    if (x->threads < 128)
+        return kiln_matmul_no(why, "%d warps: an SM has four schedulers, a block needs 4 warps or more",
+                              x->threads / 32);
     if (x->threads > caps->max_threads)
         return kiln_matmul_no(why, "%d threads: a block has at most %d", x->threads, caps->max_threads);
     if (x->wtm < 16 || x->wtn < 16 || x->registers > room)
