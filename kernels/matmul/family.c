@@ -410,9 +410,10 @@ static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *
 #define ROW(v) {&kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source}
 
 FORWARD(cpu)
+FORWARD(simt)
 FORWARD(mma_sm80)
 
-static const kiln_variant_generator variants[] = {ROW(cpu), ROW(mma_sm80), {0}};
+static const kiln_variant_generator variants[] = {ROW(cpu), ROW(simt), ROW(mma_sm80), {0}};
 
 const kiln_generator kiln_generator_matmul = {
     .family = &kiln_family_matmul,

@@ -254,7 +254,8 @@ bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, 
     return true;
 }
 
-static const kiln_variant *const variants[] = {&kiln_matmul_cpu, &kiln_matmul_mma_sm80, NULL};
+static const kiln_variant *const variants[] = {&kiln_matmul_cpu, &kiln_matmul_simt, &kiln_matmul_mma_sm80,
+                                               NULL};
 
 const kiln_family kiln_family_matmul = {
     .name = "matmul",
