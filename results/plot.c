@@ -26,11 +26,13 @@ static void add_quoted(kiln_text *out, const char *text, int columns) {
     kiln_text_add(out, cut ? "..'" : "'");
 }
 
-/* Up to the first comma: the device's name without its versions. */
+/* The first two fields of an identity, its target and its name, without versions and sizes. */
 static void add_device(kiln_text *out, const char *before, const kiln_report *r) {
-    const char *device = r->device ? r->device : "";
+    const char *device = r->device ? r->device : "", *second = strchr(device, '|');
+    size_t first = strcspn(device, "|");
     kiln_text title = {0};
-    kiln_text_printf(&title, "%s%.*s", before, (int)strcspn(device, ",;|"), device);
+    kiln_text_add(&title, before);
+    kiln_text_add_bytes(&title, device, second ? first + 1 + strcspn(second + 1, "|") : first);
     add_quoted(out, kiln_text_get(&title), 100);
     kiln_text_free(&title);
 }
@@ -93,6 +95,13 @@ static void include(frame *f, point p) {
     f->y0 = fmin(f->y0, p.y), f->y1 = fmax(f->y1, p.y);
 }
 
+/* Axes begin at a decade, so that each has a number, and end at 1, 2 or 5 times one. */
+static double decade_below(double x) { return pow(10, floor(log10(x))); }
+static double step_above(double x) {
+    double decade = decade_below(x);
+    return x <= 2 * decade ? 2 * decade : x <= 5 * decade ? 5 * decade : 10 * decade;
+}
+
 /* All points and the ridges of the roof, with room around. */
 static frame frame_of(const kiln_report *r) {
     frame f = {INFINITY, 0, INFINITY, 0};
@@ -107,7 +116,8 @@ static frame frame_of(const kiln_report *r) {
             include(&f, (point){row->peak_flops / row->peak_bytes, row->peak_flops});
     }
     if (f.x1 <= 0) f = (frame){1, 1, 1e9, 1e9};
-    return (frame){f.x0 / 2, f.x1 * 3, f.y0 / 2.5, f.y1 * 2.2};
+    return (frame){decade_below(f.x0 / 1.3), step_above(f.x1 * 1.5), decade_below(f.y0 / 1.3),
+                   step_above(f.y1 * 1.5)};
 }
 
 /* A spot for a number beside its point where nothing stands yet, in characters of the picture. */
@@ -368,10 +378,10 @@ static void print_progress(const kiln_report *r, kiln_text *script, kiln_text *d
     int lines = add_progress_data(data, &plot, r);
     add_head(script, "Search: best so far on ", r);
     kiln_text_printf(script,
-                     "set logscale x\nset xrange [1:%d]\nset yrange [0:103]\nset xlabel 'trials'\n"
+                     "%sset xrange [1:%d]\nset yrange [0:103]\nset xlabel 'trials'\n"
                      "set ylabel 'speed in %% of the best found'\nset format x '%%g'\n"
                      "set key outside right top Left reverse samplen 2 spacing 1.1\n",
-                     most_trials(r));
+                     most_trials(r) > 60 ? "set logscale x\n" : "", most_trials(r));
     add_terminals(script, "progress", kiln_text_get(&plot), height_for(lines));
     script->failed |= plot.failed;
     kiln_text_free(&plot);
