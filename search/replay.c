@@ -381,53 +381,73 @@ kiln_search_space kiln_recording_space(kiln_recording *r) {
     };
 }
 
+static int axis_named(const kiln_recording *r, const char *name) {
+    for (int k = 0; k < r->n_axes; k++)
+        if (!strcmp(r->axes[k].name, name)) return k;
+    return -1;
+}
+
+/* Recordings list parameters in their own order: by[k] is the axis of `source` for axis k. */
+static bool match_axes(const kiln_recording *r, const kiln_recording *source,
+                       int by[PARAMETERS_MAX]) {
+    bool match = r->n_axes == source->n_axes;
+    for (int k = 0; match && k < r->n_axes; k++)
+        match = (by[k] = axis_named(source, r->axes[k].name)) >= 0;
+    return match;
+}
+
 /* The point of `source` with the values that `point` has in r, or -1. */
-static int64_t same_point(const kiln_recording *r, int64_t point, const kiln_recording *source) {
+static int64_t same_point(const kiln_recording *r, int64_t point, const kiln_recording *source,
+                          const int by[PARAMETERS_MAX]) {
     uint64_t key = 0;
     for (int k = 0; k < r->n_axes; k++) {
-        int step = step_of(&source->axes[k], r->value[point * r->n_axes + k]);
+        const axis *x = &source->axes[by[k]];
+        int step = step_of(x, r->value[point * r->n_axes + k]);
         if (step < 0) return -1;
-        key += (uint64_t)step * source->axes[k].weight;
+        key += (uint64_t)step * x->weight;
     }
     return point_of(source, key);
 }
 
-static bool same_parameters(const kiln_recording *r, const kiln_recording *s) {
-    bool same = r->n_axes == s->n_axes;
-    for (int k = 0; same && k < r->n_axes; k++) same = !strcmp(r->axes[k].name, s->axes[k].name);
-    return same;
+/* A source's opinions: slowdowns there; a failure counts as 20 times slower. */
+static void add_opinions(const kiln_recording *r, const kiln_recording *source,
+                         const int by[PARAMETERS_MAX], double *sum, int *votes) {
+    for (int64_t i = 0; i < r->n; i++) {
+        int64_t p = same_point(r, i, source, by);
+        if (p < 0 || isnan(source->best)) continue;
+        double t = source->seconds[p];
+        sum[i] += log(isnan(t) ? 20 : t / source->best);
+        votes[i]++;
+    }
 }
 
-/* A source's opinion: its slowdown there; a failure counts as 20 times slower. */
-static void add_opinion(const kiln_recording *r, int64_t point, const kiln_recording *source,
-                        double *sum, int *votes) {
-    int64_t p = same_point(r, point, source);
-    if (p < 0 || isnan(source->best)) return;
-    double t = source->seconds[p];
-    *sum += log(isnan(t) ? 20 : t / source->best);
-    ++*votes;
+static int sum_opinions(kiln_recording *r, const kiln_recording *const *sources, int n, int *votes,
+                        kiln_error *e) {
+    for (int i = 0; i < n; i++) {
+        int by[PARAMETERS_MAX];
+        if (!match_axes(r, sources[i], by))
+            return kiln_fail(e, KILN_BAD_INPUT,
+                             "recordings %s and %s have different parameters; transfer needs the "
+                             "same kernel",
+                             r->name, sources[i]->name);
+        add_opinions(r, sources[i], by, r->prior, votes);
+    }
+    return 0;
 }
 
 int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
                             kiln_error *e) {
     free(r->prior);
     r->prior = NULL;
-    for (int i = 0; i < n; i++)
-        if (!same_parameters(r, sources[i]))
-            return kiln_fail(e, KILN_BAD_INPUT,
-                             "recordings %s and %s have different parameters; transfer needs the "
-                             "same kernel",
-                             r->name, sources[i]->name);
     if (n <= 0) return 0;
-    r->prior = malloc(sizeof(double) * (size_t)r->n);
-    if (!r->prior) return no_memory(e);
-    for (int64_t p = 0; p < r->n; p++) {
-        double sum = 0;
-        int votes = 0;
-        for (int i = 0; i < n; i++) add_opinion(r, p, sources[i], &sum, &votes);
-        r->prior[p] = votes ? exp(sum / votes) : NAN;
-    }
-    return 0;
+    int *votes = calloc((size_t)r->n, sizeof *votes);
+    r->prior = calloc((size_t)r->n, sizeof *r->prior);
+    int status = votes && r->prior ? sum_opinions(r, sources, n, votes, e) : no_memory(e);
+    for (int64_t i = 0; !status && i < r->n; i++)
+        r->prior[i] = votes[i] ? exp(r->prior[i] / votes[i]) : NAN;
+    free(votes);
+    if (status) free(r->prior), r->prior = NULL;
+    return status;
 }
 
 /* ---------------------------------------------------------------- running */
@@ -496,6 +516,16 @@ static int step(run *x, void *state, kiln_error *e) {
     return status;
 }
 
+static bool finished(const run *x) {
+    bool found = x->out->reached[KILN_REPLAY_LEVELS - 1][x->seed_index] <= x->count;
+    return x->count >= x->out->evaluations || (x->o->stop_when_found && found);
+}
+
+static void extend_curve(run *x) {
+    float *curve = x->out->curve + x->seed_index * x->out->evaluations;
+    for (int i = x->count; i > 0 && i < x->out->evaluations; i++) curve[i] = curve[i - 1];
+}
+
 static int run_seed(run *x, const kiln_search_space *space, kiln_error *e) {
     kiln_search_options so = {.seed = x->o->seed + (uint64_t)x->seed_index,
                               .batch = x->o->batch,
@@ -506,7 +536,8 @@ static int run_seed(run *x, const kiln_search_space *space, kiln_error *e) {
     if (!state) return e ? e->status : KILN_NO_MEMORY;
     int status = 1;
     x->best = NAN;
-    while (status > 0 && x->count < x->out->evaluations) status = step(x, state, e);
+    while (status > 0 && !finished(x)) status = step(x, state, e);
+    extend_curve(x);
     x->o->strategy->destroy(state);
     return status < 0 ? status : 0;
 }
@@ -660,8 +691,9 @@ static const char *device_of(const char *name) {
 /* "conv_RTX2080Ti_b" is the kernel conv on an RTX2080Ti: it may learn from conv_A100, and not from
  * conv_RTX2080Ti, which would be no transfer but an answer. */
 static bool may_learn_from(const kiln_recording *a, const kiln_recording *b) {
+    int by[PARAMETERS_MAX];
     return same_word(a->name, b->name) && !same_word(device_of(a->name), device_of(b->name)) &&
-           same_parameters(a, b);
+           match_axes(a, b, by);
 }
 
 static int give_transfer(kiln_recording **all, int n, int target, kiln_error *e) {

@@ -40,6 +40,7 @@ typedef struct kiln_replay_options {
     uint64_t seed;      /* of the first run; the next has the next */
     int evaluations;    /* most per run, failures included; 0: 400 */
     int batch;          /* proposals per round, 0: 4 */
+    bool stop_when_found; /* a run ends at the highest level: quicker, and its curve stays there */
     int expected_trials; /* what the strategy is told; 0: unknown */
 } kiln_replay_options;
 

@@ -24,8 +24,8 @@ enum {
     LEADERS = 8,
     NEAR_MAX = 64,
     FIRST_MIN = 4, /* points before the first model: a fifth of the expected trials, */
-    FIRST_MAX = 12, /* within these limits */
-    SPREAD_TRIES = 8,
+    FIRST_MAX = 8,  /* within these limits */
+    SPREAD_TRIES = 32,
     MEMBERS = 4,
     DEPTH = 4,
     ROUNDS = 60,
@@ -117,7 +117,7 @@ static double fit_slope(const double *target, const double *prior, int64_t n) {
 /* ---------------------------------------------------------------- pool */
 
 static void get_row(search *s, int64_t point, float *out) {
-    s->space->features(s->space->context, point, s->row);
+    if (s->space->n_features) s->space->features(s->space->context, point, s->row);
     for (int i = 0; i < s->width; i++) out[i] = s->row[s->column[i]];
 }
 
