@@ -334,6 +334,8 @@ typedef struct nvml_api {
 cuda_api *kiln_cuda_api(kiln_error *e);
 nvrtc_api *kiln_nvrtc_api(kiln_error *e);
 nvml_api *kiln_nvml_api(void);
+/* Tests: this driver from now on, on a machine without one. */
+void kiln_cuda_pretend(const cuda_api *driver);
 /* A library of the CUDA toolkit: its names for CUDA 13, 12, 11 and without a version; looked for
  * where the loader looks, in $CUDA_HOME/lib64 and in /usr/local/cuda/lib64. */
 void *kiln_cuda_open_toolkit(const char *const files[4], kiln_error *e);
