@@ -408,7 +408,10 @@ static int load_point(const load *o, cursor c, uint32_t *kernel, library_point *
     *kernel = next32(&c);
     uint32_t n = next32(&c);
     p->seconds = next_double(&c);
-    for (int i = 0; i < KILN_SIZES_MAX; i++) p->size[i] = (int64_t)next64(&c);
+    for (int i = 0; i < KILN_SIZES_MAX; i++) {
+        int64_t size = (int64_t)next64(&c);
+        p->log2[i] = log2(size > 1 ? (double)size : 1);
+    }
     int status = next_string(&c, o, &p->problem);
     if (status) return status;
     if (*kernel >= o->l->n_kernels || n > KILN_SIZES_MAX || !(p->seconds > 0))

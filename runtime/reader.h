@@ -25,7 +25,7 @@ typedef struct library_point {
     const char *problem;
     double seconds;
     int n_sizes;
-    int64_t size[KILN_SIZES_MAX];
+    double log2[KILN_SIZES_MAX]; /* of its sizes */
 } library_point;
 
 typedef struct library_kernel {

@@ -55,9 +55,9 @@ static bool same_key(const library_kernel *k, const problem *p) {
 
 /* ---------------------------------------------------------------- weighing one kernel */
 
-/* Fills o->why and returns false when the kernel cannot serve the problem here. */
+/* Makes the program, or says why the kernel cannot serve the problem here. */
 static bool check_legal(const kiln_context *c, const problem *p, const library_kernel *k,
-                        kiln_program *program, option *o) {
+                        kiln_program *program, char why_not[240]) {
     const kiln_caps *made_for = &c->library->device[k->device];
     kiln_text why = {0};
     kiln_error e = {0};
@@ -72,47 +72,49 @@ static bool check_legal(const kiln_context *c, const problem *p, const library_k
         legal = !make_program(c, p, k, program, &e);
         if (!legal) kiln_text_add(&why, e.text);
     }
-    snprintf(o->why, sizeof o->why, "%s", kiln_text_get(&why));
+    if (!legal) snprintf(why_not, 240, "%s", kiln_text_get(&why));
     kiln_text_free(&why);
     return legal;
 }
 
-static double distance_between(const int64_t *a, const int64_t *b, int n) {
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += fabs(log2((double)(a[i] > 0 ? a[i] : 1)) - log2((double)(b[i] > 0 ? b[i] : 1)));
-    return sum;
-}
+/* log2 of the sizes, as points keep theirs. */
+typedef struct place {
+    int n;
+    double log2[KILN_SIZES_MAX];
+} place;
 
-/* Work grows with the product of the sizes, near enough to order kernels at one distance. */
-static double scale_between(const int64_t *to, const int64_t *from, int n) {
-    double product = 1;
-    for (int i = 0; i < n; i++)
-        product *= (double)(to[i] > 0 ? to[i] : 1) / (double)(from[i] > 0 ? from[i] : 1);
-    return product;
-}
-
-static void find_nearest(const problem *p, const library_kernel *k, option *o) {
+static place place_of(const problem *p) {
     int64_t size[KILN_SIZES_MAX];
-    int n = kiln_reader_sizes(&p->value, size);
+    place at = {.n = kiln_reader_sizes(&p->value, size)};
+    for (int i = 0; i < at.n; i++) at.log2[i] = log2(size[i] > 1 ? (double)size[i] : 1);
+    return at;
+}
+
+/* The nearest measured point under sum |log2 ratio|. Its time is scaled by the product of the size
+ * ratios: work grows so, near enough to order kernels at one distance. */
+static void find_nearest(const place *here, const library_kernel *k, option *o) {
     o->distance = INFINITY;
     for (int i = 0; i < k->n_points; i++) {
         const library_point *at = &k->point[i];
-        double d = at->n_sizes == n ? distance_between(size, at->size, n) : INFINITY;
-        if (d >= o->distance) continue;
-        o->distance = d;
+        double distance = at->n_sizes == here->n ? 0 : INFINITY, growth = 0;
+        for (int j = 0; j < here->n; j++) {
+            double d = here->log2[j] - at->log2[j];
+            distance += fabs(d);
+            growth += d;
+        }
+        if (distance >= o->distance) continue;
+        o->distance = distance;
         o->nearest = at->problem;
-        o->predicted = at->seconds * scale_between(size, at->size, n);
+        o->predicted = at->seconds * exp2(growth);
     }
 }
 
-static void weigh(const kiln_context *c, const problem *p, uint32_t kernel, kiln_program *scratch,
-                  option *o) {
+/* Everything but legality, which costs more: it is asked in the order of preference. */
+static option weigh(const kiln_context *c, const place *here, uint32_t kernel) {
     const library_kernel *k = &c->library->kernel[kernel];
-    *o = (option){.kernel = kernel, .same_device = c->same[k->device]};
-    find_nearest(p, k, o);
-    o->legal = check_legal(c, p, k, scratch, o);
-    if (o->legal) o->workspace_bytes = scratch->workspace_bytes;
+    option o = {.kernel = kernel, .legal = true, .same_device = c->same[k->device]};
+    find_nearest(here, k, &o);
+    return o;
 }
 
 /* ---------------------------------------------------------------- comparing them */
@@ -126,8 +128,6 @@ static int compare(const kiln_library *l, const option *a, const option *b) {
                      order(a->distance, b->distance),
                      order(a->predicted, b->predicted),
                      (int)l->kernel[b->kernel].fallback - (int)l->kernel[a->kernel].fallback,
-                     (a->workspace_bytes > b->workspace_bytes) -
-                         (a->workspace_bytes < b->workspace_bytes),
                      memcmp(l->kernel[a->kernel].hash, l->kernel[b->kernel].hash, 32)};
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         if (answers[i]) return answers[i];
@@ -157,24 +157,34 @@ static int no_kernel(const kiln_context *c, const problem *p, kiln_error *e) {
     return status;
 }
 
-int kiln_select_options(kiln_context *c, const problem *p, option **out, kiln_error *e) {
+/* Every kernel made for the problem's key, in the order of preference, not asked if legal. */
+static int rank(const kiln_context *c, const problem *p, option **out, kiln_error *e) {
     const kiln_library *l = c->library;
     int n = 0;
     for (uint32_t i = 0; i < l->n_kernels; i++) n += same_key(&l->kernel[i], p);
     if (!n) return no_kernel(c, p, e);
     option *o = malloc((size_t)n * sizeof *o);
-    kiln_program *scratch = malloc(sizeof *scratch);
-    if (!o || !scratch) {
-        free(o);
-        free(scratch);
-        return kiln_fail(e, KILN_NO_MEMORY, "no memory to choose a kernel");
-    }
+    if (!o) return kiln_fail(e, KILN_NO_MEMORY, "no memory to choose a kernel");
+    place here = place_of(p);
     n = 0;
     for (uint32_t i = 0; i < l->n_kernels; i++)
-        if (same_key(&l->kernel[i], p)) weigh(c, p, i, scratch, &o[n++]);
-    free(scratch);
+        if (same_key(&l->kernel[i], p)) o[n++] = weigh(c, &here, i);
     sort(l, o, n);
     *out = o;
+    return n;
+}
+
+int kiln_select_options(kiln_context *c, const problem *p, option **out, kiln_error *e) {
+    kiln_program *program = malloc(sizeof *program);
+    if (!program) return kiln_fail(e, KILN_NO_MEMORY, "no memory to choose a kernel");
+    int n = rank(c, p, out, e);
+    for (int i = 0; i < n; i++) {
+        option *o = &(*out)[i];
+        o->legal = check_legal(c, p, &c->library->kernel[o->kernel], program, o->why);
+        if (o->legal) o->workspace_bytes = program->workspace_bytes;
+    }
+    free(program);
+    if (n > 0) sort(c->library, *out, n);
     return n;
 }
 
@@ -186,15 +196,13 @@ static bool choose_exact(kiln_context *c, const problem *p, const char *text, ch
     const kiln_library *l = c->library;
     for (uint32_t d = 0; d < l->n_devices; d++) {
         const library_exact *x = c->same[d] ? kiln_reader_find(l, text, d) : NULL;
-        option o = {0};
         if (!x || !same_key(&l->kernel[x->kernel], p)) continue;
-        if (check_legal(c, p, &l->kernel[x->kernel], program, &o)) {
+        if (check_legal(c, p, &l->kernel[x->kernel], program, why)) {
             *out = (choice){x->kernel, KILN_CHOICE_EXACT, 0, x->seconds, ""};
             snprintf(out->reason, sizeof out->reason, "tuned for this problem on %s",
                      c->caps->name);
             return true;
         }
-        memcpy(why, o.why, sizeof o.why);
     }
     return false;
 }
@@ -203,10 +211,11 @@ static bool choose_override(const kiln_context *c, const problem *p, const char 
                             kiln_program *program) {
     for (int i = 0; i < c->n_overrides; i++) {
         const override *v = &c->override[i];
-        option o = {0};
+        char why[240];
         if (strcmp(v->problem, text)) continue;
-        if (!check_legal(c, p, &c->library->kernel[v->kernel], program, &o)) return false;
-        find_nearest(p, &c->library->kernel[v->kernel], &o);
+        if (!check_legal(c, p, &c->library->kernel[v->kernel], program, why)) return false;
+        place here = place_of(p);
+        option o = weigh(c, &here, v->kernel);
         *out = (choice){v->kernel, KILN_CHOICE_OVERRIDE, o.distance, o.predicted,
                         "asked for by kiln_override_problem"};
         return true;
@@ -215,19 +224,21 @@ static bool choose_override(const kiln_context *c, const problem *p, const char 
 }
 
 static void explain(const kiln_context *c, const option *o, const char *refused, choice *out) {
-    const char *device = c->library->device[c->library->kernel[o->kernel].device].name;
-    kiln_text t = {0};
+    char *t = out->reason;
+    size_t size = sizeof out->reason;
+    int n;
     if (!o->nearest)
-        kiln_text_add(&t, "the generic kernel: nothing that was measured is legal here");
+        n = snprintf(t, size, "the generic kernel: nothing that was measured is legal here");
     else if (o->distance > 0)
-        kiln_text_printf(&t, "nearest tuned problem is \"%.120s\", %.2f doublings away", o->nearest,
-                         o->distance);
+        n = snprintf(t, size, "nearest tuned problem is \"%.120s\", %.2f doublings away",
+                     o->nearest, o->distance);
     else
-        kiln_text_printf(&t, "measured for this problem");
-    if (!o->same_device) kiln_text_printf(&t, ", on another device (%s)", device);
-    if (*refused) kiln_text_printf(&t, "; not the kernel tuned for it: %s", refused);
-    snprintf(out->reason, sizeof out->reason, "%s", kiln_text_get(&t));
-    kiln_text_free(&t);
+        n = snprintf(t, size, "measured for this problem");
+    if (!o->same_device)
+        n += snprintf(t + n, size - (size_t)n, ", on another device (%.100s)",
+                      c->library->device[c->library->kernel[o->kernel].device].name);
+    if (*refused && (size_t)n < size)
+        snprintf(t + n, size - (size_t)n, "; not the kernel tuned for it: %s", refused);
 }
 
 /* With a measured point: nearest. Without: generic. */
@@ -245,13 +256,13 @@ int kiln_select(kiln_context *c, const problem *p, const char *text, choice *out
     if (choose_override(c, p, text, out, program)) return 0;
     if (choose_exact(c, p, text, out, program, refused)) return 0;
     option *o;
-    int n = kiln_select_options(c, p, &o, e);
+    int n = rank(c, p, &o, e), i = 0;
     if (n < 0) return n;
+    while (i < n && !check_legal(c, p, &c->library->kernel[o[i].kernel], program, o[i].why)) i++;
     int status = 0;
-    if (o[0].legal) {
-        choose_option(c, &o[0], refused, out);
-        status = make_program(c, p, &c->library->kernel[out->kernel], program, e);
-    } else
+    if (i < n)
+        choose_option(c, &o[i], refused, out);
+    else
         status = kiln_fail(e, KILN_UNSUPPORTED,
                            "none of the %d kernels made for \"%.120s\" can serve it on %s: %s", n,
                            text, c->id, o[0].why);

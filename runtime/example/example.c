@@ -51,7 +51,7 @@ int main(int argc, char **argv) {
     check(kiln_get_plan(kiln, problem, &plan));
     check(kiln_prepare_plan(plan));
     check(kiln_get_plan_info(plan, &info));
-    printf("%s %s: %s\n", info.variant, info.schedule, info.reason);
+    printf("%s: %s\n", info.schedule, info.reason);
     void *workspace = NULL;
     if (info.workspace_bytes) check(kiln_make_buffer(kiln, info.workspace_bytes, &workspace));
 
