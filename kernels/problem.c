@@ -556,7 +556,7 @@ static int read_head(reader *r, const char *head, size_t n, const char *end,
     return expand_preset(r, preset);
 }
 
-static int parse(kiln_problem *p, const char *text, bool *by_type, kiln_error *e) {
+static int parse(kiln_problem *p, const char *text, kiln_error *e) {
     reader r = {.p = p, .e = e};
     memset(p, 0, sizeof *p);
     char name[KILN_NAME_MAX + 16] = "";
@@ -569,7 +569,6 @@ static int parse(kiln_problem *p, const char *text, bool *by_type, kiln_error *e
     if (!status) status = settle_types(&r);
     if (!status) status = read_declarations(&r);
     if (!status) status = read_statements(&r, statements);
-    *by_type = p->type != KILN_NONE;
     p->type = KILN_NONE; /* every operand knows its type now */
     return status ? status : derive_shapes(p, e);
 }
@@ -578,15 +577,14 @@ int kiln_problem_parse(kiln_problem *p, const char *text, kiln_error *e) {
     if (strnlen(text, TEXT_MAX + 1) > TEXT_MAX)
         return kiln_fail(e, KILN_BAD_INPUT, "problem: the text is longer than %d characters",
                          TEXT_MAX);
-    bool by_type;
-    int status = parse(p, text, &by_type, e);
+    int status = parse(p, text, e);
     if (status) return status;
     kiln_text canonical = {0};
     kiln_problem_print(p, &canonical);
     status = check_length(&canonical, e);
-    /* `type=` may have given operands a type that the canonical text declares, and declared
-     * operands come first: read that text for the order it implies. */
-    if (!status && by_type) status = parse(p, kiln_text_get(&canonical), &by_type, e);
+    /* Operands are ordered by first appearance, and the canonical text may name them in another
+     * order than the given one (a > b is printed b < a): the canonical one counts. */
+    if (!status) status = parse(p, kiln_text_get(&canonical), e);
     kiln_text_free(&canonical);
     return status;
 }

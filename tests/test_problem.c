@@ -118,6 +118,9 @@ static void operands_in_order(void **state) {
     expect_operands("map rows=1 cols=2 out=f32 y=f16 x=i8 : out = x * y", "out:f32! y:f16 x:i8");
     expect_operands("rmsnorm_residual rows=4 cols=8 type=f16 x=f32",
                     "x:f32 y:f16 w:f16 h:f16! out:f16!");
+    expect_operands("matmul m=4 n=5 k=6 type=f32 : t = y[m]; out = acc + (z[n] > x[n]) + t",
+                    "a:f32 b:f32 out:f32! x:f32 z:f32 y:f32");
+    expect_print("matmul m=4 n=5 k=6 type=f32 : t = y[m]; out = acc + (z[n] > x[n]) + t", NULL);
     kiln_problem p = problem_of("layernorm rows=4 cols=8");
     assert_int_equal(p.operand[kiln_problem_operand(&p, "w")].axes, 2);
     assert_int_equal(p.operand[kiln_problem_operand(&p, "w")].rows, 1);
