@@ -459,8 +459,9 @@ static bool read_guarded(bench *b, const array *a, void *to, const char *name, c
     if (!ok) snprintf(what, size, "%s", e.text), b->dead = true;
     int64_t hit = ok ? guard_hit(all, a) : INT64_MIN;
     if (hit != INT64_MIN)
-        snprintf(what, size, "wrote %lld bytes %s %s", (long long)(hit < 0 ? -hit : hit - a->bytes),
-                 hit < 0 ? "before" : "behind", name);
+        snprintf(what, size, "overwrote a guard %lld bytes %s %s",
+                 (long long)(hit < 0 ? -hit : hit - a->bytes), hit < 0 ? "before the start of" :
+                 "behind the end of", name);
     if (ok && to) memcpy(to, all + GUARD, (size_t)a->bytes);
     free(all);
     return ok && hit == INT64_MIN;
