@@ -223,7 +223,7 @@ static const struct {
     {GOOD ",\"samples\":1}", KILN_BAD_INPUT, "samples"},
     {GOOD ",\"samples\":[1,\"2\"]}", KILN_BAD_INPUT, "element 1"},
     {GOOD ",\"samples\":[1,-2]}", KILN_BAD_INPUT, "element 1"},
-    {GOOD ",\"vendor_ratio\":2,\"vendor_ratio_low\":3,\"vendor_ratio_high\":4}", KILN_BAD_INPUT,
+    {GOOD ",\"vendor_ratio\":2,\"vendor_ratio_low\":5,\"vendor_ratio_high\":4}", KILN_BAD_INPUT,
      "vendor_ratio"},
 };
 
