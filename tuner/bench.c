@@ -148,17 +148,35 @@ static kiln_bindings bindings(kiln_bench *b, int set) {
 
 /* ---- the reference ---- */
 
+/* The workspace grows to the largest that any candidate wants; its zeroed part is zeroed anew. */
+static int want_workspace(kiln_bench *b, const kiln_program *program, kiln_error *e) {
+    if (program->workspace_bytes <= 0) return KILN_OK;
+    int status = KILN_OK;
+    if (program->workspace_bytes > b->workspace.bytes) {
+        guarded_close(b, &b->workspace);
+        status = guarded_open(b, &b->workspace, program->workspace_bytes, e);
+    }
+    /* poison, so that nothing left by an earlier candidate helps */
+    if (!status) status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
+    int64_t zeroed = (program->workspace_zeroed + 3) / 4 * 4;
+    if (!status && zeroed) status = b->target->fill(b->device, b->workspace.view, 0, zeroed, 0, e);
+    return status;
+}
+
 static int run_reference(kiln_bench *b, kiln_error *e) {
     kiln_program program = {0};
-    kiln_bindings bind = bindings(b, 0);
     int status = b->g->reference_program(&b->p, b->caps, &program, e);
+    if (!status) status = want_workspace(b, &program, e);
+    kiln_bindings bind = bindings(b, 0);
     for (int i = 0; i < program.n_launches && !status; i++) {
         char entry[64];
         snprintf(entry, sizeof entry, "kiln_reference_%.40s", program.launch[i].entry);
         kiln_kernel *k = b->target->kernel(b->device, b->module, entry, e);
         status = k ? b->target->launch(b->device, k, &program.launch[i], &bind, NULL, e) : e->status;
     }
-    return status ? status : b->target->sync(b->device, e);
+    if (!status) status = b->target->sync(b->device, e);
+    guarded_close(b, &b->workspace); /* candidates get one of their own size */
+    return status;
 }
 
 static int compile_reference(kiln_bench *b, kiln_error *e) {
@@ -314,21 +332,6 @@ static kiln_subject *refuse(kiln_subject *s, kiln_record *r, kiln_outcome outcom
     r->detail = kiln_arena_strdup(arena, why);
     kiln_subject_close(s);
     return NULL;
-}
-
-/* The workspace grows to the largest that any candidate wants; its zeroed part is zeroed anew. */
-static int want_workspace(kiln_bench *b, const kiln_program *program, kiln_error *e) {
-    if (program->workspace_bytes <= 0) return KILN_OK;
-    int status = KILN_OK;
-    if (program->workspace_bytes > b->workspace.bytes) {
-        guarded_close(b, &b->workspace);
-        status = guarded_open(b, &b->workspace, program->workspace_bytes, e);
-    }
-    /* poison, so that nothing left by an earlier candidate helps */
-    if (!status) status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
-    int64_t zeroed = (program->workspace_zeroed + 3) / 4 * 4;
-    if (!status && zeroed) status = b->target->fill(b->device, b->workspace.view, 0, zeroed, 0, e);
-    return status;
 }
 
 static int encode_maps(kiln_subject *s, kiln_error *e) {
