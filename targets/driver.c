@@ -31,7 +31,8 @@ void kiln_driver_trim(char *to, size_t size, const char *from) {
     size_t n = 0;
     while (isspace((unsigned char)*from)) from++;
     for (; *from && n + 1 < size; from++) {
-        if (isspace((unsigned char)*from) && (!from[1] || isspace((unsigned char)from[1]))) continue;
+        if (isspace((unsigned char)*from) && (!from[1] || isspace((unsigned char)from[1])))
+            continue;
         to[n++] = isspace((unsigned char)*from) ? ' ' : *from;
     }
     while (n && to[n - 1] == ' ') n--;

@@ -18,7 +18,7 @@ typedef struct kiln_driver_symbol {
 } kiln_driver_symbol;
 
 /* Opens the first of the NULL-terminated names that can be opened. On failure NULL, and e says in
- * the loader's words why the first name failed. Libraries are never closed: drivers start threads. */
+ * the loader's words why the first name failed. Libraries stay open: drivers start threads. */
 void *kiln_driver_open(const char *const *names, kiln_error *e);
 
 /* Fills `table`. KILN_VERSION, naming the first missing function, when the library is too old. */

@@ -10,8 +10,8 @@
 #include "cublasLt.h"
 #define BLAS_HEADERS
 #endif
-#elif __has_include("/usr/local/cuda/include/cuda.h") && \
-    __has_include("/usr/local/cuda/include/nvrtc.h")
+#elif __has_include("/usr/local/cuda/include/cuda.h") &&                                           \
+                    __has_include("/usr/local/cuda/include/nvrtc.h")
 #include "/usr/local/cuda/include/cuda.h"
 #include "/usr/local/cuda/include/nvrtc.h"
 #define HEADERS "/usr/local/cuda"
@@ -75,13 +75,15 @@ static void test_blas_headers(void **state) {
 #ifdef BLAS_HEADERS
     print_message("compared while compiling\n");
 #else
-    static const char self[] = "tests/test_cuda_api.c", blas[] = "/usr/local/cuda/include/cublasLt.h";
+    static const char self[] = "tests/test_cuda_api.c",
+                      blas[] = "/usr/local/cuda/include/cublasLt.h";
     if (access(self, R_OK) || access(blas, R_OK)) {
         print_message("SKIPPED: no %s here\n", access(self, R_OK) ? self : blas);
         skip();
     }
     assert_int_equal(system("${CC:-gcc} -std=c11 -D_GNU_SOURCE -Wall -Werror -fsyntax-only -I. "
-                            "-isystem /usr/local/cuda/include tests/test_cuda_api.c"), 0);
+                            "-isystem /usr/local/cuda/include tests/test_cuda_api.c"),
+                     0);
 #endif
 }
 

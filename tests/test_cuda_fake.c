@@ -16,7 +16,13 @@
 
 /* ---------------------------------------------------------------- the pretended driver */
 
-enum { OUR_CONTEXT = 0x100, APP_CONTEXT = 0x200, OUR_STREAM = 0x300, MODULE = 0x400, ENTRY = 0x500 };
+enum {
+    OUR_CONTEXT = 0x100,
+    APP_CONTEXT = 0x200,
+    OUR_STREAM = 0x300,
+    MODULE = 0x400,
+    ENTRY = 0x500
+};
 #define HANDLE(type, n) ((type)(uintptr_t)(n))
 
 static struct {
@@ -57,12 +63,23 @@ static CUresult f_memory(size_t *n, CUdevice d) { return (void)d, *n = 1 << 30, 
 static CUresult f_attribute(int *v, CUdevice_attribute a, CUdevice d) {
     (void)d;
     switch (a) {
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *v = fake.arch / 10; break;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *v = fake.arch % 10; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *v = 1024; break;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *v = 227 << 10; break;
-    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE: *v = 1980000; break;
-    default: *v = 32;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+        *v = fake.arch / 10;
+        break;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+        *v = fake.arch % 10;
+        break;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+        *v = 1024;
+        break;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+        *v = 227 << 10;
+        break;
+    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:
+        *v = 1980000;
+        break;
+    default:
+        *v = 32;
     }
     return CUDA_SUCCESS;
 }
@@ -219,13 +236,29 @@ static CUresult f_drop_graph(CUgraph g) { return (void)g, fake.graphs--, CUDA_SU
 static CUresult f_drop_exec(CUgraphExec x) { return (void)x, fake.graphs--, CUDA_SUCCESS; }
 static CUresult f_init(unsigned flags) { return (void)flags, CUDA_SUCCESS; }
 
-static const cuda_api driver = {
-    f_init, f_version, f_name, f_words, f_device, f_count, f_device_name, f_bus, f_memory,
-    f_attribute, f_retain, f_release, f_current, f_context_device, f_push, f_pop, f_alloc, f_free,
-    f_write, f_read, f_copy, f_fill, f_stream, f_destroy_stream, f_sync, f_event, f_destroy_event,
-    f_record, f_wait, f_elapsed, f_load, f_unload, f_function, f_get, f_set, f_launch, f_launch_ex,
-    f_occupancy, f_encode, f_capture, f_end_capture, f_instantiate, f_replay, f_drop_graph,
-    f_drop_exec};
+static const cuda_api driver = {f_init,          f_version,
+                                f_name,          f_words,
+                                f_device,        f_count,
+                                f_device_name,   f_bus,
+                                f_memory,        f_attribute,
+                                f_retain,        f_release,
+                                f_current,       f_context_device,
+                                f_push,          f_pop,
+                                f_alloc,         f_free,
+                                f_write,         f_read,
+                                f_copy,          f_fill,
+                                f_stream,        f_destroy_stream,
+                                f_sync,          f_event,
+                                f_destroy_event, f_record,
+                                f_wait,          f_elapsed,
+                                f_load,          f_unload,
+                                f_function,      f_get,
+                                f_set,           f_launch,
+                                f_launch_ex,     f_occupancy,
+                                f_encode,        f_capture,
+                                f_end_capture,   f_instantiate,
+                                f_replay,        f_drop_graph,
+                                f_drop_exec};
 
 /* ---------------------------------------------------------------- a device for each test */
 
@@ -363,7 +396,8 @@ static void test_launch_attributes(void **state) {
     assert_int_equal(fake.cluster_calls, 0);
     assert_int_equal(fake.config.numAttrs, 2);
     assert_int_equal(fake.attribute[0].id, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
-    assert_true(fake.attribute[0].value.clusterDim.x == 3 && fake.attribute[0].value.clusterDim.y == 2 &&
+    assert_true(fake.attribute[0].value.clusterDim.x == 3 &&
+                fake.attribute[0].value.clusterDim.y == 2 &&
                 fake.attribute[0].value.clusterDim.z == 1);
     assert_int_equal(fake.attribute[1].id, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION);
     l.cluster[0] = 16;
@@ -428,8 +462,14 @@ static void test_tensor_maps(void **state) {
     char data[64], workspace[64];
     kiln_buffer operands[1] = {data};
     kiln_bindings b = {.operand = operands, .workspace = workspace};
-    kiln_tensor_map maps[2] = {{.operand = 0, .type = KILN_BF16, .rank = 2, .swizzle_bytes = 128,
-                                .l2_bytes = 255, .size = {64, 32}, .stride_bytes = {128}, .box = {64, 8}}};
+    kiln_tensor_map maps[2] = {{.operand = 0,
+                                .type = KILN_BF16,
+                                .rank = 2,
+                                .swizzle_bytes = 128,
+                                .l2_bytes = 255,
+                                .size = {64, 32},
+                                .stride_bytes = {128},
+                                .box = {64, 8}}};
     maps[1] = maps[0];
     maps[1].operand = 255;
     maps[1].offset = 16;
@@ -486,9 +526,11 @@ static void test_batches(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_caps),         TEST(test_views),        TEST(test_arguments),
-        TEST(test_launch_attributes), TEST(test_refusals), TEST(test_sticky_error),
-        TEST(test_tensor_maps),  TEST(test_attach),       TEST(test_batches),
+        TEST(test_caps),        TEST(test_views),
+        TEST(test_arguments),   TEST(test_launch_attributes),
+        TEST(test_refusals),    TEST(test_sticky_error),
+        TEST(test_tensor_maps), TEST(test_attach),
+        TEST(test_batches),
     };
     return cmocka_run_group_tests_name("cuda_fake", tests, NULL, NULL);
 }

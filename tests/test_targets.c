@@ -8,6 +8,7 @@
 #include "targets/vendor.h"
 
 #include <CL/cl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,6 +56,23 @@ static const char body[] =
     "    int t = BLOCK(0) * 8 + THREAD(0);\n"
     "    if (t < n) out[t] += 1.0f;\n"
     "}\n";
+
+/* Conversions of the dialect: one element and vectors of every width, in and out. */
+#define ROUND_W(T, W)                                                                              \
+    "    { READ_N(" #T ", " #W ", in, t * 16, v); WRITE_N(" #T ", " #W ", out, t * 16, v); }\n"
+#define ROUND_KERNEL(T, V)                                                                         \
+    "KERNEL(8, 1, 1) round_" #T "(GLOBAL const float *x, GLOBAL STORAGE(" #T ") *in,\n"            \
+    "                             GLOBAL STORAGE(" #T ") *out) {\n"                                \
+    "    int t = BLOCK(0) * 8 + THREAD(0);\n"                                                      \
+    "    " #V " v[16];\n"                                                                          \
+    "    for (int i = 0; i < 16; i++) WRITE(" #T ", in, t * 16 + i, x[t * 16 + i]);\n"             \
+    "    for (int i = 0; i < 16; i++) WRITE(" #T ", out, t * 16 + i, 0.0f);\n" ROUND_W(            \
+        T, 16) "    for (int i = 0; i < 16; i++) v[i] = 0;\n" ROUND_W(T, 8) ROUND_W(T, 4)          \
+        ROUND_W(T, 2) ROUND_W(T, 1) "    WRITE(" #T ", out, t * 16 + 15, READ(" #T                 \
+                                    ", in, t * 16 + 15));\n"                                       \
+                                    "}\n"
+static const char conversions[] = ROUND_KERNEL(f32, float) ROUND_KERNEL(f16, float)
+    ROUND_KERNEL(bf16, float) ROUND_KERNEL(i8, int) ROUND_KERNEL(i32, int);
 
 static char *with_dialect(const kiln_target *t, const char *text) {
     char path[64];
@@ -131,8 +149,12 @@ static void make_bindings(fixture *f) {
     f->operands[1] = NULL; /* the scalar s */
     f->operands[2] = f->b[1];
     f->scalars[1] = 0.5;
-    f->bind = (kiln_bindings){.operand = f->operands, .scalar = f->scalars, .workspace = f->b[2],
-                              .reference = &f->b[3], .bound = &f->b[4], .partials = f->b[5]};
+    f->bind = (kiln_bindings){.operand = f->operands,
+                              .scalar = f->scalars,
+                              .workspace = f->b[2],
+                              .reference = &f->b[3],
+                              .bound = &f->b[4],
+                              .partials = f->b[5]};
 }
 
 static void drop_bindings(fixture *f) {
@@ -208,7 +230,8 @@ static void expect_every(fixture *f, int more) {
     OK(f, f->t->read(f->d, x, f->b[0], 0, sizeof x, &f->e));
     OK(f, f->t->read(f->d, got, f->b[1], 0, sizeof got, &f->e));
     for (int i = 0; i < N; i++)
-        assert_true(got[i] == x[i / BLOCK * BLOCK + 7 - i % BLOCK] * 0.5f + 0.25f - 5.0f + (float)more);
+        assert_true(got[i] ==
+                    x[i / BLOCK * BLOCK + 7 - i % BLOCK] * 0.5f + 0.25f - 5.0f + (float)more);
     for (int j = 0; j < 4; j++) {
         OK(f, f->t->read(f->d, got, f->b[2 + j], 0, sizeof got, &f->e));
         for (int i = 0; i < N; i++) assert_true(got[i] == work[j]);
@@ -273,7 +296,8 @@ static void check_module(fixture *f, const kiln_blob *blob, bool thorough) {
     assert_non_null(m);
     assert_null(f->t->kernel(f->d, m, "no_such_entry", &f->e));
     assert_non_null(strstr(f->e.text, "no_such_entry"));
-    kiln_kernel *k = f->t->kernel(f->d, m, "every", &f->e), *a = f->t->kernel(f->d, m, "add_one", &f->e);
+    kiln_kernel *k = f->t->kernel(f->d, m, "every", &f->e),
+                *a = f->t->kernel(f->d, m, "add_one", &f->e);
     assert_true(k && a);
     set_input(f);
     int more = 1;
@@ -316,8 +340,78 @@ static void check_programs(fixture *f) {
     kiln_text_free(&log);
 }
 
+/* Halves, ties, both ends of f16, bf16 and i8, subnormals, infinities: where roundings differ. */
+static void fill_hard(float *x, int n, bool floats) {
+    static const float hard[] = {0.0f,         -0.0f,      1.0f,        0.5f,        1.5f,
+                                 2.5f,         -2.5f,      127.5f,      126.5f,      -128.5f,
+                                 300.0f,       -300.0f,    65504.0f,    65519.0f,    65520.0f,
+                                 1e30f,        -1e30f,     0x1.004p0f,  0x1.00cp0f,  0x1.002p0f,
+                                 0x1.01p0f,    0x1.03p0f,  0x1p-14f,    0x1.8p-25f,  0x1p-25f,
+                                 0x1.ffep-15f, 3.3895e38f, 0x1.fep127f, 0x1.ffp127f, -0x1.ffp127f};
+    int count = (int)(sizeof hard / sizeof *hard);
+    for (int i = 0; i < n; i++) x[i] = i < count ? hard[i] : (float)(i - n / 2) * 0.37f;
+    if (floats) x[count] = INFINITY, x[count + 1] = -INFINITY, x[count + 2] = NAN;
+}
+
+static bool same_element(kiln_type type, const void *a, const void *b) {
+    double x = kiln_type_read(type, a), y = kiln_type_read(type, b);
+    return x == y ? signbit(x) == signbit(y) : isnan(x) && isnan(y);
+}
+
+static void check_conversion(fixture *f, kiln_module *m, kiln_type type) {
+    enum { COUNT = N * 16 };
+    static float x[COUNT];
+    static unsigned char in[COUNT * 4], out[COUNT * 4], want[4];
+    size_t bytes = kiln_type_bytes(type);
+    char entry[64];
+    snprintf(entry, sizeof entry, "round_%s", kiln_type_name(type));
+    kiln_kernel *k = f->t->kernel(f->d, m, entry, &f->e);
+    assert_non_null(k);
+    kiln_buffer b[3];
+    for (int i = 0; i < 3; i++) assert_non_null(b[i] = f->t->alloc(f->d, COUNT * 4, &f->e));
+    kiln_bindings bind = {.operand = b};
+    kiln_launch l = {.grid = {N / BLOCK, 1, 1},
+                     .block = {BLOCK, 1, 1},
+                     .n_args = 3,
+                     .arg = {operand(0), operand(1), operand(2)}};
+    bool floats = type != KILN_I8 && type != KILN_I32;
+    fill_hard(x, COUNT, floats);
+    if (type == KILN_I32) /* is converted as in C, so whole numbers only */
+        for (int i = 0; i < COUNT; i++) x[i] = (float)(i * 77 - 30000);
+    OK(f, f->t->write(f->d, b[0], 0, x, sizeof x, &f->e));
+    OK(f, f->t->launch(f->d, k, &l, &bind, NULL, &f->e));
+    OK(f, f->t->read(f->d, in, b[1], 0, COUNT * (int64_t)bytes, &f->e));
+    OK(f, f->t->read(f->d, out, b[2], 0, COUNT * (int64_t)bytes, &f->e));
+    for (size_t i = 0; i < COUNT; i++) {
+        kiln_type_write(type, want, x[i]);
+        if (!same_element(type, in + i * bytes, want) ||
+            !same_element(type, out + i * bytes, want)) {
+            print_error("%s of %a: %g through one, %g through many, expected %g\n",
+                        kiln_type_name(type), (double)x[i], kiln_type_read(type, in + i * bytes),
+                        kiln_type_read(type, out + i * bytes), kiln_type_read(type, want));
+            fail();
+        }
+    }
+    for (int i = 0; i < 3; i++) f->t->release(f->d, b[i]);
+}
+
+static void check_conversions(fixture *f) {
+    char *source = with_dialect(f->t, conversions);
+    kiln_compile_request r = {.source = source};
+    kiln_blob blob = {0};
+    OK(f, f->t->compile(&f->caps, &r, &blob, NULL, NULL, &f->e));
+    kiln_module *m = f->t->load(f->d, blob.data, blob.size, &f->e);
+    assert_non_null(m);
+    static const kiln_type types[] = {KILN_F32, KILN_F16, KILN_BF16, KILN_I8, KILN_I32};
+    for (int i = 0; i < 5; i++) check_conversion(f, m, types[i]);
+    f->t->unload(f->d, m);
+    free(blob.data);
+    free(source);
+}
+
 static void check_broken_source(fixture *f) {
-    char *source = with_dialect(f->t, "KERNEL(8, 1, 1) broken(GLOBAL float *x) { x[0] = nonsense; }\n");
+    char *source =
+        with_dialect(f->t, "KERNEL(8, 1, 1) broken(GLOBAL float *x) { x[0] = nonsense; }\n");
     kiln_compile_request r = {.source = source};
     kiln_blob blob = {0};
     kiln_text log = {0};
@@ -345,7 +439,8 @@ static void check_local_memory(fixture *f) {
     kiln_blob blob = {0};
     kiln_text log = {0};
     if (!f->t->compile(&f->caps, &r, &blob, NULL, &log, &f->e)) {
-        kiln_launch l = {.grid = {1, 1, 1}, .block = {BLOCK, 1, 1}, .n_args = 1, .arg = {operand(2)}};
+        kiln_launch l = {
+            .grid = {1, 1, 1}, .block = {BLOCK, 1, 1}, .n_args = 1, .arg = {operand(2)}};
         kiln_module *m = f->t->load(f->d, blob.data, blob.size, &f->e);
         kiln_kernel *k = m ? f->t->kernel(f->d, m, "big", &f->e) : NULL;
         if (k) assert_true(f->t->launch(f->d, k, &l, &f->bind, NULL, &f->e) < 0);
@@ -378,6 +473,7 @@ static void conform(const kiln_target *t, const kiln_caps *caps, int index) {
     make_bindings(&f);
     check_buffers(&f);
     check_programs(&f);
+    check_conversions(&f);
     check_broken_source(&f);
     check_local_memory(&f);
     check_damaged_code(&f);
@@ -418,8 +514,15 @@ static void test_every_device(void **state) {
 enum { VM = 37, VN = 22, VK = 19 };
 
 static kiln_gemm vendor_problem(bool ta, bool tb, int batch) {
-    kiln_gemm g = {.m = VM, .n = VN, .k = VK, .batch = batch, .a = KILN_F32, .b = KILN_F32,
-                   .c = KILN_F32, .ta = ta, .tb = tb};
+    kiln_gemm g = {.m = VM,
+                   .n = VN,
+                   .k = VK,
+                   .batch = batch,
+                   .a = KILN_F32,
+                   .b = KILN_F32,
+                   .c = KILN_F32,
+                   .ta = ta,
+                   .tb = tb};
     g.lda = (ta ? VM : VK) + 3;
     g.ldb = (tb ? VK : VN) + 1;
     g.ldc = VN + 2;
@@ -444,7 +547,8 @@ static void check_vendor_result(fixture *f, const kiln_gemm *g, const float *a, 
     for (int z = 0; z < g->batch; z++)
         for (int i = 0; i < VM; i++)
             for (int j = 0; j < VN; j++)
-                assert_true(c[z * g->stride_c + i * g->ldc + j] == vendor_expected(g, a, b, z, i, j));
+                assert_true(c[z * g->stride_c + i * g->ldc + j] ==
+                            vendor_expected(g, a, b, z, i, j));
 }
 
 static void check_product(fixture *f, const kiln_vendor *v, const kiln_gemm *g) {
@@ -507,7 +611,10 @@ static void test_vendors(void **state) {
 /* ---------------------------------------------------------------- cuda's compiler without a GPU */
 
 static void compile_for(const kiln_target *t, const char *arch, int number) {
-    kiln_caps caps = {.target = "cuda", .arch_number = number, .max_threads = 1024, .warp = 32,
+    kiln_caps caps = {.target = "cuda",
+                      .arch_number = number,
+                      .max_threads = 1024,
+                      .warp = 32,
                       .shared_bytes = 99 << 10};
     snprintf(caps.arch, sizeof caps.arch, "%s", arch);
     char *source = with_dialect(t, body);
@@ -530,6 +637,13 @@ static void compile_for(const kiln_target *t, const char *arch, int number) {
     assert_non_null(strstr(kiln_text_get(&log), "registers"));
     free(blob.data);
     free(ptx.data);
+    free(source);
+    source = with_dialect(t, conversions);
+    r = (kiln_compile_request){.source = source};
+    rc = t->compile(&caps, &r, &blob, NULL, &log, &e);
+    if (rc) print_error("%s\n%s\n", e.text, kiln_text_get(&log));
+    assert_int_equal(rc, 0);
+    free(blob.data);
     free(source);
     source = with_dialect(t, "KERNEL(8, 1, 1) broken(float *x) { x[0] = nonsense; }\n");
     r = (kiln_compile_request){.source = source};
@@ -656,9 +770,12 @@ const char *__lsan_default_suppressions(void) { return "leak:libpocl"; }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_device),          cmocka_unit_test(test_opencl_attach),
-        cmocka_unit_test(test_opencl_source),         cmocka_unit_test(test_opencl_failing_driver),
-        cmocka_unit_test(test_cuda_compiles_without_gpu), cmocka_unit_test(test_vendors),
+        cmocka_unit_test(test_every_device),
+        cmocka_unit_test(test_opencl_attach),
+        cmocka_unit_test(test_opencl_source),
+        cmocka_unit_test(test_opencl_failing_driver),
+        cmocka_unit_test(test_cuda_compiles_without_gpu),
+        cmocka_unit_test(test_vendors),
     };
     return cmocka_run_group_tests_name("targets", tests, NULL, NULL);
 }

@@ -158,7 +158,8 @@ static void open_nvml(void) {
     };
     void *library = kiln_driver_open(names, NULL);
     if (library &&
-        !kiln_driver_bind(library, names[0], symbols, sizeof symbols / sizeof *symbols, &nvml, NULL) &&
+        !kiln_driver_bind(library, names[0], symbols, sizeof symbols / sizeof *symbols, &nvml,
+                          NULL) &&
         !nvml.nvmlInit_v2())
         nvml_ready = &nvml;
 }

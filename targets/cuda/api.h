@@ -221,7 +221,7 @@ typedef struct nvmlDevice_st *nvml_device;
     X(nvmlDeviceGetCurrentClocksThrottleReasons, (nvml_device, unsigned long long *))
 enum { NVML_CLOCK_SM = 1, NVML_CLOCK_MEM = 2, NVML_TEMPERATURE_GPU = 0 };
 
-/* cuBLASLt: a vendor, so only the tuner uses it. Its enums travel as int. X(result, name, params) */
+/* cuBLASLt: a vendor, so only the tuner uses it. X(result, name, parameters) */
 #ifndef KILN_CUDA_OFFICIAL
 typedef struct cublasLtContext *cublasLtHandle_t;
 typedef struct cublaslt_opaque *cublasLtMatmulDesc_t, *cublasLtMatrixLayout_t,

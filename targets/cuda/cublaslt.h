@@ -9,7 +9,8 @@ void *kiln_cublaslt_open(kiln_device *d, const kiln_gemm *g, kiln_error *e);
 /* Times the algorithms the heuristic names and keeps the fastest. */
 int kiln_cublaslt_prepare(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
 /* Keeps the first. */
-int kiln_cublaslt_prepare_first(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
+int kiln_cublaslt_prepare_first(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c,
+                                kiln_error *e);
 int kiln_cublaslt_run(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
 void kiln_cublaslt_describe(void *v, kiln_text *out);
 void kiln_cublaslt_close(void *v);

@@ -39,7 +39,8 @@ static void fill_units(cuda_api *cu, CUdevice id, kiln_caps *c) {
     c->warp = attribute(cu, id, CU_DEVICE_ATTRIBUTE_WARP_SIZE);
     c->max_threads = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
     c->shared_bytes = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-    c->shared_unit_bytes = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
+    c->shared_unit_bytes =
+        attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR);
     c->registers_unit = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR);
     c->threads_unit = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR);
     c->cache_bytes = attribute(cu, id, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE);
@@ -77,8 +78,9 @@ int kiln_cuda_devices(kiln_caps *caps, int max, kiln_error *e) {
         if (!cu->cuDeviceGet(&id, i) && !kiln_cuda_caps(cu, i, id, &caps[filled])) filled++;
     }
     if (!filled)
-        kiln_fail(e, KILN_NO_DEVICE, "the CUDA driver lists no GPU: see nvidia-smi and "
-                                     "CUDA_VISIBLE_DEVICES");
+        kiln_fail(e, KILN_NO_DEVICE,
+                  "the CUDA driver lists no GPU: see nvidia-smi and "
+                  "CUDA_VISIBLE_DEVICES");
     return filled;
 }
 
@@ -94,7 +96,7 @@ static void throttle_words(unsigned long long bits, char *out, size_t size) {
     static const struct {
         unsigned long long bit;
         const char *word;
-    } reasons[] = {{0x4, "power-cap"},   {0x8, "hw-slowdown"},   {0x10, "sync-boost"},
+    } reasons[] = {{0x4, "power-cap"},   {0x8, "hw-slowdown"}, {0x10, "sync-boost"},
                    {0x20, "sw-thermal"}, {0x40, "hw-thermal"}, {0x80, "power-brake"}};
     out[0] = 0;
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
@@ -109,8 +111,10 @@ int kiln_cuda_sensors(kiln_device *d, kiln_sensors *out) {
     if (!nvml) return 0;
     if (!d->sensor && nvml->nvmlDeviceGetHandleByPciBusId_v2(d->caps.bus, &d->sensor)) return 0;
     if (!nvml->nvmlDeviceGetClockInfo(d->sensor, NVML_CLOCK_SM, &v)) out->clock_mhz = (int)v;
-    if (!nvml->nvmlDeviceGetClockInfo(d->sensor, NVML_CLOCK_MEM, &v)) out->memory_clock_mhz = (int)v;
-    if (!nvml->nvmlDeviceGetTemperature(d->sensor, NVML_TEMPERATURE_GPU, &v)) out->temperature_c = (int)v;
+    if (!nvml->nvmlDeviceGetClockInfo(d->sensor, NVML_CLOCK_MEM, &v))
+        out->memory_clock_mhz = (int)v;
+    if (!nvml->nvmlDeviceGetTemperature(d->sensor, NVML_TEMPERATURE_GPU, &v))
+        out->temperature_c = (int)v;
     if (!nvml->nvmlDeviceGetPowerUsage(d->sensor, &v)) out->power_w = (int)((v + 500) / 1000);
     if (!nvml->nvmlDeviceGetCurrentClocksThrottleReasons(d->sensor, &bits))
         throttle_words(bits, out->throttle, sizeof out->throttle);

@@ -191,6 +191,19 @@ FUNC float k_exp(float x) {
     return r;
 }
 
+/* a / b within 2 units in the last place over the whole range (the family's bound allows 2.5). */
+FUNC float k_div(float a, float b) {
+    float r;
+    asm("div.full.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
+FUNC float k_div_row(float a, float b) {
+    const float s = fabsf(b) > 0x1p100f ? 0x1p-64f : fabsf(b) < 0x1p-100f ? 0x1p64f : 1.0f;
+    return (a * s) * (1.0f / (b * s));
+}
+
+#define K_DIV(a, b) k_div(a, b)
+#define K_DIV_ROW(a, b) k_div_row(a, b)
 #define K_ABS(x) fabsf(x)
 #define K_EXP(x) k_exp(x)
 #define K_LOG(x) logf(x)

@@ -25,9 +25,10 @@ static int fail_load(kiln_device *d, CUresult rc, kiln_error *e) {
                    rc == CUDA_ERROR_UNSUPPORTED_PTX_VERSION || rc == CUDA_ERROR_INVALID_PTX;
     if (!foreign) return kiln_cuda_fail(d, "loading a module", rc, e);
     kiln_cuda_error(d->cu, rc, words, sizeof words);
-    return kiln_fail(e, KILN_VERSION,
-                     "cuda:%d (%s, driver %s) refuses this code (%s): build it again on this machine",
-                     d->caps.index, d->caps.arch, d->caps.driver, words);
+    return kiln_fail(
+        e, KILN_VERSION,
+        "cuda:%d (%s, driver %s) refuses this code (%s): build it again on this machine",
+        d->caps.index, d->caps.arch, d->caps.driver, words);
 }
 
 kiln_module *kiln_cuda_load(kiln_device *d, const void *code, size_t size, kiln_error *e) {
@@ -73,8 +74,8 @@ static CUresult find_entry(kiln_device *d, kiln_module *m, const char *entry, ki
     bool pushed = kiln_cuda_enter(d);
     CUresult rc = d->cu->cuModuleGetFunction(&k->handle, m->handle, entry);
     if (!rc) {
-        k->max_threads = func_attribute(d, k, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK,
-                                        d->caps.max_threads);
+        k->max_threads =
+            func_attribute(d, k, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, d->caps.max_threads);
         k->static_shared = func_attribute(d, k, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, 0);
         /* what a kernel may use without asking */
         k->dynamic_shared = k->static_shared < 48 << 10 ? (48 << 10) - k->static_shared : 0;
@@ -148,14 +149,20 @@ int kiln_cuda_facts(kiln_device *d, kiln_kernel *k, const kiln_launch *l, kiln_k
 
 static int map_type(uint8_t type) {
     switch (type) {
-    case KILN_F64: return CU_TENSOR_MAP_DATA_TYPE_FLOAT64;
-    case KILN_F32: return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
-    case KILN_F16: return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    case KILN_BF16: return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-    case KILN_I32: return CU_TENSOR_MAP_DATA_TYPE_INT32;
+    case KILN_F64:
+        return CU_TENSOR_MAP_DATA_TYPE_FLOAT64;
+    case KILN_F32:
+        return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    case KILN_F16:
+        return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    case KILN_BF16:
+        return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    case KILN_I32:
+        return CU_TENSOR_MAP_DATA_TYPE_INT32;
     case KILN_E4M3:
     case KILN_E5M2:
-    case KILN_I8: return CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    case KILN_I8:
+        return CU_TENSOR_MAP_DATA_TYPE_UINT8;
     }
     return -1;
 }
@@ -168,10 +175,10 @@ static CUtensorMapSwizzle map_swizzle(uint8_t bytes) {
 }
 
 static CUtensorMapL2promotion map_promotion(uint8_t bytes) {
-    return bytes == 255  ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B
+    return bytes == 255   ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B
            : bytes == 128 ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B
-           : bytes == 64 ? CU_TENSOR_MAP_L2_PROMOTION_L2_64B
-                         : CU_TENSOR_MAP_L2_PROMOTION_NONE;
+           : bytes == 64  ? CU_TENSOR_MAP_L2_PROMOTION_L2_64B
+                          : CU_TENSOR_MAP_L2_PROMOTION_NONE;
 }
 
 static CUresult encode_one(kiln_device *d, const kiln_tensor_map *t, char *base, CUtensorMap *out) {
@@ -192,8 +199,10 @@ static CUresult encode_one(kiln_device *d, const kiln_tensor_map *t, char *base,
 int kiln_cuda_encode(kiln_device *d, const kiln_tensor_map *maps, int n, const kiln_bindings *b,
                      void *out, kiln_error *e) {
     if (n && !d->caps.tensor_maps)
-        return kiln_fail(e, KILN_UNSUPPORTED, "%s has no tensor maps: they need Hopper and a driver "
-                         "of CUDA 12 or newer", d->caps.name);
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "%s has no tensor maps: they need Hopper and a driver "
+                         "of CUDA 12 or newer",
+                         d->caps.name);
     for (int i = 0; i < n; i++) {
         CUtensorMap map; /* aligned to 64, which `out` need not be */
         char *base = maps[i].operand == 255 ? b->workspace : b->operand[maps[i].operand];
@@ -237,14 +246,29 @@ static void *set_operand(const kiln_arg *a, const kiln_bindings *b, value *v) {
 /* Where the driver finds the argument; NULL when the bindings have none. */
 static void *set_arg(const kiln_arg *a, const kiln_bindings *b, value *v) {
     switch (a->kind) {
-    case KILN_ARG_OPERAND: return set_operand(a, b, v);
-    case KILN_ARG_WORKSPACE: v->pointer = b->workspace; return v;
-    case KILN_ARG_REFERENCE: v->pointer = b->reference[a->index]; return v;
-    case KILN_ARG_BOUND: v->pointer = b->bound[a->index]; return v;
-    case KILN_ARG_PARTIALS: v->pointer = b->partials; return v;
-    case KILN_ARG_I32: v->i32 = (int32_t)a->value.i; return v;
-    case KILN_ARG_I64: v->i64 = a->value.i; return v;
-    case KILN_ARG_F32: v->f32 = (float)a->value.f; return v;
+    case KILN_ARG_OPERAND:
+        return set_operand(a, b, v);
+    case KILN_ARG_WORKSPACE:
+        v->pointer = b->workspace;
+        return v;
+    case KILN_ARG_REFERENCE:
+        v->pointer = b->reference[a->index];
+        return v;
+    case KILN_ARG_BOUND:
+        v->pointer = b->bound[a->index];
+        return v;
+    case KILN_ARG_PARTIALS:
+        v->pointer = b->partials;
+        return v;
+    case KILN_ARG_I32:
+        v->i32 = (int32_t)a->value.i;
+        return v;
+    case KILN_ARG_I64:
+        v->i64 = a->value.i;
+        return v;
+    case KILN_ARG_F32:
+        v->f32 = (float)a->value.f;
+        return v;
     case KILN_ARG_TENSOR_MAP:
         return b->tensor_maps ? (char *)(uintptr_t)b->tensor_maps + 128 * a->index : NULL;
     }

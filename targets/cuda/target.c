@@ -46,8 +46,9 @@ static int use_context(kiln_device *d, const kiln_attach *a, kiln_error *e) {
     d->context = a->context;
     CUresult rc = d->context ? CUDA_SUCCESS : d->cu->cuCtxGetCurrent(&d->context);
     if (rc || !d->context)
-        return kiln_fail(e, KILN_BAD_INPUT, "no CUDA context is current in this thread: make one "
-                                            "(cudaSetDevice, then cudaFree(0)) or attach one");
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "no CUDA context is current in this thread: make one "
+                         "(cudaSetDevice, then cudaFree(0)) or attach one");
     bool pushed = kiln_cuda_enter(d);
     rc = d->cu->cuCtxGetDevice(&d->id);
     kiln_cuda_leave(d, pushed);
@@ -61,8 +62,8 @@ static int make_context(kiln_device *d, int index, kiln_error *e) {
     d->caps.index = index; /* for messages until the caps are filled */
     d->cu->cuDeviceGetCount(&n);
     if (index < 0 || index >= n)
-        return kiln_fail(e, KILN_NO_DEVICE, "there is no device cuda:%d: the driver lists %d", index,
-                         n);
+        return kiln_fail(e, KILN_NO_DEVICE, "there is no device cuda:%d: the driver lists %d",
+                         index, n);
     CUresult rc = d->cu->cuDeviceGet(&d->id, index);
     if (!rc) rc = d->cu->cuDevicePrimaryCtxRetain(&d->context, d->id);
     d->own_context = !rc;

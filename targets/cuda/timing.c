@@ -41,8 +41,9 @@ double kiln_cuda_seconds(kiln_device *d, int region, kiln_error *e) {
 
 int kiln_cuda_record_begin(kiln_device *d, kiln_error *e) {
     if (!d->stream)
-        return kiln_fail(e, KILN_UNSUPPORTED, "the default stream cannot record a batch: attach a "
-                                              "stream of its own");
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "the default stream cannot record a batch: attach a "
+                         "stream of its own");
     bool pushed = kiln_cuda_enter(d);
     CUresult rc = d->cu->cuStreamBeginCapture_v2(d->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
     kiln_cuda_leave(d, pushed);

@@ -55,14 +55,22 @@ static int fail_status(const cublaslt *v, const char *what, cublasStatus_t rc, k
 
 static int data_type(kiln_type t) {
     switch (t) {
-    case KILN_F32: return CUDA_R_32F;
-    case KILN_F16: return CUDA_R_16F;
-    case KILN_BF16: return CUDA_R_16BF;
-    case KILN_E4M3: return CUDA_R_8F_E4M3;
-    case KILN_E5M2: return CUDA_R_8F_E5M2;
-    case KILN_I8: return CUDA_R_8I;
-    case KILN_I32: return CUDA_R_32I;
-    default: return -1;
+    case KILN_F32:
+        return CUDA_R_32F;
+    case KILN_F16:
+        return CUDA_R_16F;
+    case KILN_BF16:
+        return CUDA_R_16BF;
+    case KILN_E4M3:
+        return CUDA_R_8F_E4M3;
+    case KILN_E5M2:
+        return CUDA_R_8F_E5M2;
+    case KILN_I8:
+        return CUDA_R_8I;
+    case KILN_I32:
+        return CUDA_R_32I;
+    default:
+        return -1;
     }
 }
 
@@ -125,8 +133,8 @@ static cublasStatus_t ask_heuristic(cublaslt *v) {
     cublasLtMatmulPreference_t wish = NULL;
     cublasStatus_t rc = v->lt->cublasLtMatmulPreferenceCreate(&wish);
     if (rc) return rc;
-    rc = v->lt->cublasLtMatmulPreferenceSetAttribute(
-        wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+    rc = v->lt->cublasLtMatmulPreferenceSetAttribute(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                     &bytes, sizeof bytes);
     if (!rc)
         rc = v->lt->cublasLtMatmulAlgoGetHeuristic(v->handle, v->operation, v->x, v->y, v->c, v->c,
                                                    wish, ALGORITHMS, v->found, &v->n_found);
@@ -244,8 +252,8 @@ int kiln_cublaslt_prepare(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffe
     bool pushed = kiln_cuda_enter(v->d);
     CUresult rc = v->d->cu->cuEventCreate(&begin, 0);
     if (!rc) rc = v->d->cu->cuEventCreate(&end, 0);
-    int status = rc ? kiln_cuda_fail(v->d, "a timing event", rc, e)
-                    : choose(v, begin, end, a, b, c, e);
+    int status =
+        rc ? kiln_cuda_fail(v->d, "a timing event", rc, e) : choose(v, begin, end, a, b, c, e);
     if (begin) v->d->cu->cuEventDestroy_v2(begin);
     if (end) v->d->cu->cuEventDestroy_v2(end);
     kiln_cuda_leave(v->d, pushed);
@@ -273,11 +281,11 @@ static int config(const cublaslt *v, cublasLtMatmulAlgoConfigAttributes_t what) 
 
 void kiln_cublaslt_describe(void *handle, kiln_text *out) {
     const cublaslt *v = handle;
-    kiln_text_printf(out, "cuBLASLt %zu, choice %d of %d: algorithm %d tile %d stages %d split-k %d",
-                     v->lt->cublasLtGetVersion(), v->chosen + 1, v->n_found,
-                     config(v, CUBLASLT_ALGO_CONFIG_ID), config(v, CUBLASLT_ALGO_CONFIG_TILE_ID),
-                     config(v, CUBLASLT_ALGO_CONFIG_STAGES_ID),
-                     config(v, CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
+    kiln_text_printf(
+        out, "cuBLASLt %zu, choice %d of %d: algorithm %d tile %d stages %d split-k %d",
+        v->lt->cublasLtGetVersion(), v->chosen + 1, v->n_found, config(v, CUBLASLT_ALGO_CONFIG_ID),
+        config(v, CUBLASLT_ALGO_CONFIG_TILE_ID), config(v, CUBLASLT_ALGO_CONFIG_STAGES_ID),
+        config(v, CUBLASLT_ALGO_CONFIG_SPLITK_NUM));
 }
 
 extern const kiln_vendor kiln_vendor_cublaslt;

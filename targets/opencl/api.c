@@ -38,21 +38,36 @@ opencl_api *kiln_opencl_api(kiln_error *e) {
 const char *kiln_opencl_error(cl_int code) {
     static _Thread_local char number[32];
     switch (code) {
-    case OCL_SUCCESS: return "success";
-    case OCL_MEM_OBJECT_ALLOCATION_FAILURE: return "CL_MEM_OBJECT_ALLOCATION_FAILURE";
-    case OCL_OUT_OF_RESOURCES: return "CL_OUT_OF_RESOURCES";
-    case OCL_OUT_OF_HOST_MEMORY: return "CL_OUT_OF_HOST_MEMORY";
-    case OCL_BUILD_PROGRAM_FAILURE: return "CL_BUILD_PROGRAM_FAILURE";
-    case OCL_INVALID_VALUE: return "CL_INVALID_VALUE";
-    case OCL_INVALID_BINARY: return "CL_INVALID_BINARY";
-    case OCL_INVALID_BUILD_OPTIONS: return "CL_INVALID_BUILD_OPTIONS";
-    case OCL_INVALID_KERNEL_NAME: return "CL_INVALID_KERNEL_NAME";
-    case OCL_INVALID_ARG_INDEX: return "CL_INVALID_ARG_INDEX";
-    case OCL_INVALID_ARG_VALUE: return "CL_INVALID_ARG_VALUE";
-    case OCL_INVALID_ARG_SIZE: return "CL_INVALID_ARG_SIZE";
-    case OCL_INVALID_KERNEL_ARGS: return "CL_INVALID_KERNEL_ARGS";
-    case OCL_INVALID_WORK_GROUP_SIZE: return "CL_INVALID_WORK_GROUP_SIZE";
-    case OCL_INVALID_BUFFER_SIZE: return "CL_INVALID_BUFFER_SIZE";
+    case OCL_SUCCESS:
+        return "success";
+    case OCL_MEM_OBJECT_ALLOCATION_FAILURE:
+        return "CL_MEM_OBJECT_ALLOCATION_FAILURE";
+    case OCL_OUT_OF_RESOURCES:
+        return "CL_OUT_OF_RESOURCES";
+    case OCL_OUT_OF_HOST_MEMORY:
+        return "CL_OUT_OF_HOST_MEMORY";
+    case OCL_BUILD_PROGRAM_FAILURE:
+        return "CL_BUILD_PROGRAM_FAILURE";
+    case OCL_INVALID_VALUE:
+        return "CL_INVALID_VALUE";
+    case OCL_INVALID_BINARY:
+        return "CL_INVALID_BINARY";
+    case OCL_INVALID_BUILD_OPTIONS:
+        return "CL_INVALID_BUILD_OPTIONS";
+    case OCL_INVALID_KERNEL_NAME:
+        return "CL_INVALID_KERNEL_NAME";
+    case OCL_INVALID_ARG_INDEX:
+        return "CL_INVALID_ARG_INDEX";
+    case OCL_INVALID_ARG_VALUE:
+        return "CL_INVALID_ARG_VALUE";
+    case OCL_INVALID_ARG_SIZE:
+        return "CL_INVALID_ARG_SIZE";
+    case OCL_INVALID_KERNEL_ARGS:
+        return "CL_INVALID_KERNEL_ARGS";
+    case OCL_INVALID_WORK_GROUP_SIZE:
+        return "CL_INVALID_WORK_GROUP_SIZE";
+    case OCL_INVALID_BUFFER_SIZE:
+        return "CL_INVALID_BUFFER_SIZE";
     }
     snprintf(number, sizeof number, "OpenCL error %d", (int)code);
     return number;

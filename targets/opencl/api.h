@@ -117,16 +117,14 @@ typedef struct opencl_pci {
 #define OPENCL_FUNCTIONS(X)                                                                        \
     X(cl_int, clGetPlatformIDs, (cl_uint, cl_platform_id *, cl_uint *))                            \
     X(cl_int, clGetPlatformInfo, (cl_platform_id, cl_uint, size_t, void *, size_t *))              \
-    X(cl_int, clGetDeviceIDs,                                                                      \
-      (cl_platform_id, cl_bitfield, cl_uint, cl_device_id *, cl_uint *))                           \
+    X(cl_int, clGetDeviceIDs, (cl_platform_id, cl_bitfield, cl_uint, cl_device_id *, cl_uint *))   \
     X(cl_int, clGetDeviceInfo, (cl_device_id, cl_uint, size_t, void *, size_t *))                  \
     X(cl_context, clCreateContext,                                                                 \
       (const cl_context_properties *, cl_uint, const cl_device_id *,                               \
        void (*)(const char *, const void *, size_t, void *), void *, cl_int *))                    \
     X(cl_int, clRetainContext, (cl_context))                                                       \
     X(cl_int, clReleaseContext, (cl_context))                                                      \
-    X(cl_command_queue, clCreateCommandQueue,                                                      \
-      (cl_context, cl_device_id, cl_bitfield, cl_int *))                                           \
+    X(cl_command_queue, clCreateCommandQueue, (cl_context, cl_device_id, cl_bitfield, cl_int *))   \
     X(cl_int, clRetainCommandQueue, (cl_command_queue))                                            \
     X(cl_int, clReleaseCommandQueue, (cl_command_queue))                                           \
     X(cl_int, clGetCommandQueueInfo, (cl_command_queue, cl_uint, size_t, void *, size_t *))        \
@@ -138,17 +136,17 @@ typedef struct opencl_pci {
       (cl_command_queue, cl_mem, cl_bool, size_t, size_t, void *, cl_uint, const cl_event *,       \
        cl_event *))                                                                                \
     X(cl_int, clEnqueueWriteBuffer,                                                                \
-      (cl_command_queue, cl_mem, cl_bool, size_t, size_t, const void *, cl_uint,                   \
-       const cl_event *, cl_event *))                                                              \
+      (cl_command_queue, cl_mem, cl_bool, size_t, size_t, const void *, cl_uint, const cl_event *, \
+       cl_event *))                                                                                \
     X(cl_int, clEnqueueFillBuffer,                                                                 \
-      (cl_command_queue, cl_mem, const void *, size_t, size_t, size_t, cl_uint,                    \
-       const cl_event *, cl_event *))                                                              \
+      (cl_command_queue, cl_mem, const void *, size_t, size_t, size_t, cl_uint, const cl_event *,  \
+       cl_event *))                                                                                \
     X(cl_int, clEnqueueCopyBuffer,                                                                 \
       (cl_command_queue, cl_mem, cl_mem, size_t, size_t, size_t, cl_uint, const cl_event *,        \
        cl_event *))                                                                                \
     X(void *, clEnqueueMapBuffer,                                                                  \
-      (cl_command_queue, cl_mem, cl_bool, cl_bitfield, size_t, size_t, cl_uint,                    \
-       const cl_event *, cl_event *, cl_int *))                                                    \
+      (cl_command_queue, cl_mem, cl_bool, cl_bitfield, size_t, size_t, cl_uint, const cl_event *,  \
+       cl_event *, cl_int *))                                                                      \
     X(cl_int, clEnqueueUnmapMemObject,                                                             \
       (cl_command_queue, cl_mem, void *, cl_uint, const cl_event *, cl_event *))                   \
     X(cl_int, clEnqueueNDRangeKernel,                                                              \

@@ -98,9 +98,12 @@ static cl_int set_dummy(opencl_api *cl, cl_kernel k, cl_uint i, const kiln_arg *
     static const int32_t zero_int;
     static const int64_t zero_long;
     switch (a->kind) {
-    case KILN_ARG_I32: return cl->clSetKernelArg(k, i, 4, &zero_int);
-    case KILN_ARG_I64: return cl->clSetKernelArg(k, i, 8, &zero_long);
-    case KILN_ARG_F32: return cl->clSetKernelArg(k, i, 4, &zero_float);
+    case KILN_ARG_I32:
+        return cl->clSetKernelArg(k, i, 4, &zero_int);
+    case KILN_ARG_I64:
+        return cl->clSetKernelArg(k, i, 8, &zero_long);
+    case KILN_ARG_F32:
+        return cl->clSetKernelArg(k, i, 4, &zero_float);
     }
     cl_int rc = cl->clSetKernelArg(k, i, sizeof dummy, &dummy);
     return rc ? cl->clSetKernelArg(k, i, 4, &zero_float) : 0;
@@ -124,7 +127,9 @@ static int warm(warmer *w, const kiln_compile_request *r, kiln_error *e) {
     enum { DUMMY_BYTES = 1 << 16 };
     cl_int rc = 0;
     w->device.queue = cl->clCreateCommandQueue(w->device.context, w->device.id, 0, &rc);
-    if (!rc) w->dummy = cl->clCreateBuffer(w->device.context, OCL_MEM_READ_WRITE, DUMMY_BYTES, NULL, &rc);
+    if (!rc)
+        w->dummy =
+            cl->clCreateBuffer(w->device.context, OCL_MEM_READ_WRITE, DUMMY_BYTES, NULL, &rc);
     if (rc)
         return kiln_fail(e, KILN_DRIVER, "opencl:%d: no queue for warming (%s)",
                          w->device.caps.index, kiln_opencl_error(rc));
@@ -229,7 +234,8 @@ static cl_program load_binary(kiln_device *d, const void *code, size_t size, kil
     cl_int rc = 0, status = 0;
     cl_program p =
         d->api->clCreateProgramWithBinary(d->context, 1, &d->id, &size, &bytes, &status, &rc);
-    if (p && !rc) rc = d->api->clBuildProgram(p, 1, &d->id, build_options(d->api, d->id), NULL, NULL);
+    if (p && !rc)
+        rc = d->api->clBuildProgram(p, 1, &d->id, build_options(d->api, d->id), NULL, NULL);
     if (p && !rc) return p;
     if (p) d->api->clReleaseProgram(p);
     kiln_fail(e, KILN_VERSION,
@@ -249,8 +255,8 @@ kiln_module *kiln_opencl_load(kiln_device *d, const void *code, size_t size, kil
         kiln_fail(e, KILN_NO_MEMORY, "no memory for a module");
         return NULL;
     }
-    m->program = is_source(code, size) ? load_source(d, code, size, e)
-                                       : load_binary(d, code, size, e);
+    m->program =
+        is_source(code, size) ? load_source(d, code, size, e) : load_binary(d, code, size, e);
     if (m->program) return m;
     free(m);
     return NULL;

@@ -93,8 +93,8 @@ static void compiler_name(const char *version, char *out, size_t size) {
     char llvm[32] = "";
     const char *at = strstr(text, "LLVM ");
     if (at && sscanf(at, "LLVM %24[0-9.]", llvm) != 1) llvm[0] = 0;
-    snprintf(out, size, "%s%s%s%s%s", word[0], word[1][0] ? " " : "", word[1], llvm[0] ? " LLVM " : "",
-             llvm);
+    snprintf(out, size, "%s%s%s%s%s", word[0], word[1][0] ? " " : "", word[1],
+             llvm[0] ? " LLVM " : "", llvm);
 }
 
 static void fill_names(opencl_api *cl, cl_device_id id, kiln_caps *c) {
@@ -153,10 +153,11 @@ void kiln_opencl_caps(opencl_api *cl, cl_device_id id, kiln_caps *c) {
     fill_names(cl, id, c);
     if (extensions) info_text(cl, id, OCL_DEVICE_EXTENSIONS, extensions, extensions_size);
     c->kind = info_number(cl, id, OCL_DEVICE_TYPE) & OCL_DEVICE_TYPE_CPU ? KILN_DEVICE_CPU
-                                                                          : KILN_DEVICE_GPU;
+                                                                         : KILN_DEVICE_GPU;
     c->units = clamp_int((cl_uint)info_number(cl, id, OCL_DEVICE_MAX_COMPUTE_UNITS));
     c->max_threads = clamp_int(info_number(cl, id, OCL_DEVICE_MAX_WORK_GROUP_SIZE));
-    c->shared_bytes = c->shared_unit_bytes = clamp_int(info_number(cl, id, OCL_DEVICE_LOCAL_MEM_SIZE));
+    c->shared_bytes = c->shared_unit_bytes =
+        clamp_int(info_number(cl, id, OCL_DEVICE_LOCAL_MEM_SIZE));
     c->cache_bytes = (int64_t)info_number(cl, id, OCL_DEVICE_GLOBAL_MEM_CACHE_SIZE);
     c->memory_bytes = (int64_t)info_number(cl, id, OCL_DEVICE_GLOBAL_MEM_SIZE);
     c->max_alloc_bytes = (int64_t)info_number(cl, id, OCL_DEVICE_MAX_MEM_ALLOC_SIZE);
@@ -165,7 +166,8 @@ void kiln_opencl_caps(opencl_api *cl, cl_device_id id, kiln_caps *c) {
     if (c->align_bytes < 16) c->align_bytes = 16;
     c->f64 = info_number(cl, id, OCL_DEVICE_DOUBLE_FP_CONFIG) != 0;
     c->f16 = extensions && strstr(extensions, "cl_khr_fp16");
-    c->events = !strstr(c->platform, "rusticl"); /* its timestamps are 0; open() probes the others */
+    c->events =
+        !strstr(c->platform, "rusticl"); /* its timestamps are 0; open() probes the others */
     if (c->kind == KILN_DEVICE_CPU)
         fill_cpu(cl, id, c);
     else

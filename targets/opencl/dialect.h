@@ -19,6 +19,7 @@
  *   k_group_reduce(o, x, n, scratch)   combines x over each n adjacent threads (a power of two that
  *                      divides the block) and gives every one of them the result; ALL threads of
  *                      the block must call it; scratch: LOCAL, a float per thread of the block
+ *   K_DIV_ROW(a, b)    a / b where b is one value for the whole row; K_DIV(a, b) otherwise
  *   K_EXP(x) ...       math on REAL, which a body defines as float or as a vector of float
  */
 #define DIALECT_OPENCL 1
@@ -174,26 +175,32 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
 
 /* exp, erf and tanh of our own, for float and its vectors: the built-ins of CPU drivers take a
  * scalar call per element, and these give the same numbers on every OpenCL device. Coefficients:
- * minimax fits of relative error (Lawson's iteration): exp's e^r on |r| <= ln 2 / 2 to 3e-9; erf
- * and tanh as x P(x^2) / Q(x^2) up to where they round to 1, to 6e-8 and 2e-8. With rounding, each
- * is within 3 units in the last place (measured over all floats; the family's bound allows 4).
- * Comparisons are written so that a NaN passes through. */
+ * minimax fits of relative error (Lawson's iteration): e^r on |r| <= ln 2 / 2 to 9e-8; erf and tanh
+ * as x P(x^2) / Q(x^2) up to where they round to 1, to 6e-8 and 2e-8. With rounding, each is within
+ * 4 units in the last place (the family's bound). exp rounds x log2(e) by adding 3 * 2^22, which
+ * leaves n in the low bits of t; results below the smallest normal number are 0. Comparisons are
+ * written so that a NaN passes through.
+ *
+ * k_div_row(a, b) is a / b for a b that is the same along the row: all but two multiplications can
+ * leave the loop. The scale keeps the reciprocal of a very large or small b in range. */
 #define K_MATH(F, I)                                                                               \
+    FUNC F __attribute__((overloadable)) k_div_row(F a, F b) {                                     \
+        const F s = fabs(b) > 0x1p100f   ? (F)(0x1p-64f)                                           \
+                    : fabs(b) < 0x1p-100f ? (F)(0x1p64f)                                           \
+                                          : (F)(1.0f);                                             \
+        return (a * s) * (1.0f / (b * s));                                                         \
+    }                                                                                              \
     FUNC F __attribute__((overloadable)) k_exp(F x) {                                              \
-        F n = rint(x * 1.44269504f);                                                               \
-        n = n < -150.0f ? (F)(-150.0f) : n;                                                        \
-        n = n > 150.0f ? (F)(150.0f) : n;                                                          \
-        F r = fma(n, (F)(-0.693147182f), x);                                                       \
-        r = fma(n, (F)(1.90465421e-9f), r);                                                        \
-        F p = fma(r, (F)(1.381307841e-3f), (F)(8.369424722e-3f));                                  \
-        p = fma(p, r, (F)(4.166845818e-2f));                                                       \
-        p = fma(p, r, (F)(0.1666651473f));                                                         \
-        p = fma(p, r, (F)(0.4999999304f));                                                         \
-        p = fma(p, r * r, r) + 1.0f;                                                               \
-        F y = CAT(as_, F)(CAT(as_, I)(p) + (CAT(convert_, I)(n) << 23));                           \
-        y = x < -87.3365f ? (F)(0.0f) : y;                                                         \
-        y = x > 88.7228394f ? (F)(K_INF) : y;                                                      \
-        return x != x ? x : y;                                                                     \
+        const F t = fma(x, (F)(1.44269504f), (F)(12582912.0f));                                    \
+        const F r = fma(t - 12582912.0f, (F)(-0.693147182f), x);                                   \
+        F p = fma(r, (F)(8.289885704e-3f), (F)(4.190023861e-2f));                                  \
+        p = fma(p, r, (F)(0.1666765568f));                                                         \
+        p = fma(p, r, (F)(0.4999913251f));                                                         \
+        p = fma(p, r, (F)(0.9999996983f));                                                         \
+        p = fma(p, r, (F)(1.0f));                                                                  \
+        F y = CAT(as_, F)(CAT(as_, I)(p) + (CAT(as_, I)(t) << 23));                                \
+        y = x <= 88.7228f ? y : x + K_INF;                                                         \
+        return x < -87.3365f ? (F)(0.0f) : y;                                                      \
     }                                                                                              \
     FUNC F __attribute__((overloadable)) k_erf(F x) {                                              \
         x = x > 3.95f ? (F)(3.95f) : x;                                                            \
@@ -231,6 +238,8 @@ K_MATH(float4, int4)
 K_MATH(float8, int8)
 K_MATH(float16, int16)
 
+#define K_DIV(a, b) ((a) / (b))
+#define K_DIV_ROW(a, b) k_div_row(a, b)
 #define K_ABS(x) fabs(x)
 #define K_EXP(x) k_exp(x)
 #define K_LOG(x) log(x)

@@ -37,7 +37,8 @@ kiln_kernel *kiln_opencl_kernel(kiln_device *d, kiln_module *m, const char *entr
     return k;
 }
 
-int kiln_opencl_facts(kiln_device *d, kiln_kernel *k, const kiln_launch *l, kiln_kernel_facts *out) {
+int kiln_opencl_facts(kiln_device *d, kiln_kernel *k, const kiln_launch *l,
+                      kiln_kernel_facts *out) {
     uint64_t bytes = 0;
     (void)l;
     *out = (kiln_kernel_facts){.registers = -1, .local_bytes = -1, .blocks_per_unit = -1};
@@ -69,12 +70,18 @@ static cl_int set_arg(kiln_device *d, cl_kernel k, cl_uint i, const kiln_arg *a,
     case KILN_ARG_OPERAND:
         if (b->operand && b->operand[a->index]) return set_buffer(d, k, i, b->operand[a->index]);
         return b->scalar ? set_float(d, k, i, b->scalar[a->index]) : OCL_INVALID_ARG_VALUE;
-    case KILN_ARG_WORKSPACE: return set_buffer(d, k, i, b->workspace);
-    case KILN_ARG_REFERENCE: return set_buffer(d, k, i, b->reference[a->index]);
-    case KILN_ARG_BOUND: return set_buffer(d, k, i, b->bound[a->index]);
-    case KILN_ARG_PARTIALS: return set_buffer(d, k, i, b->partials);
-    case KILN_ARG_F32: return set_float(d, k, i, a->value.f);
-    case KILN_ARG_I64: return d->api->clSetKernelArg(k, i, sizeof a->value.i, &a->value.i);
+    case KILN_ARG_WORKSPACE:
+        return set_buffer(d, k, i, b->workspace);
+    case KILN_ARG_REFERENCE:
+        return set_buffer(d, k, i, b->reference[a->index]);
+    case KILN_ARG_BOUND:
+        return set_buffer(d, k, i, b->bound[a->index]);
+    case KILN_ARG_PARTIALS:
+        return set_buffer(d, k, i, b->partials);
+    case KILN_ARG_F32:
+        return set_float(d, k, i, a->value.f);
+    case KILN_ARG_I64:
+        return d->api->clSetKernelArg(k, i, sizeof a->value.i, &a->value.i);
     case KILN_ARG_I32: {
         int32_t v = (int32_t)a->value.i;
         return d->api->clSetKernelArg(k, i, sizeof v, &v);
@@ -94,8 +101,8 @@ static int check_launch(kiln_device *d, const kiln_kernel *k, const kiln_launch 
                          l->block[2]);
     size_t most = k->max_threads ? k->max_threads : (size_t)d->caps.max_threads;
     if (threads > most || threads > (size_t)d->caps.max_threads)
-        return kiln_fail(e, KILN_UNSUPPORTED, "%s: %llu threads in a block, %s allows %zu", k->entry,
-                         (unsigned long long)threads, d->caps.name,
+        return kiln_fail(e, KILN_UNSUPPORTED, "%s: %llu threads in a block, %s allows %zu",
+                         k->entry, (unsigned long long)threads, d->caps.name,
                          most < (size_t)d->caps.max_threads ? most : (size_t)d->caps.max_threads);
     if (k->local_bytes > (size_t)d->caps.shared_bytes)
         return kiln_fail(e, KILN_UNSUPPORTED, "%s: %zu bytes of local memory, %s has %d", k->entry,
@@ -104,8 +111,9 @@ static int check_launch(kiln_device *d, const kiln_kernel *k, const kiln_launch 
         if (k->block[0] && k->block[i] != l->block[i])
             return kiln_fail(e, KILN_BAD_INPUT,
                              "%s: compiled for blocks of %zux%zux%zu threads, launched with "
-                             "%ux%ux%u", k->entry, k->block[0], k->block[1], k->block[2],
-                             l->block[0], l->block[1], l->block[2]);
+                             "%ux%ux%u",
+                             k->entry, k->block[0], k->block[1], k->block[2], l->block[0],
+                             l->block[1], l->block[2]);
     return 0;
 }
 
@@ -129,8 +137,8 @@ int kiln_opencl_enqueue(kiln_device *d, kiln_kernel *k, const kiln_launch *l, vo
     return 0;
 }
 
-int kiln_opencl_launch(kiln_device *d, kiln_kernel *k, const kiln_launch *l,
-                       const kiln_bindings *b, void *stream, kiln_error *e) {
+int kiln_opencl_launch(kiln_device *d, kiln_kernel *k, const kiln_launch *l, const kiln_bindings *b,
+                       void *stream, kiln_error *e) {
     for (int i = 0; i < l->n_args; i++) {
         cl_int rc = set_arg(d, k->handle, (cl_uint)i, &l->arg[i], b);
         if (rc)

@@ -65,8 +65,8 @@ int kiln_opencl_facts(kiln_device *d, kiln_kernel *k, const kiln_launch *l, kiln
 /* The second half of a launch: its arguments are set already. */
 int kiln_opencl_enqueue(kiln_device *d, kiln_kernel *k, const kiln_launch *l, void *stream,
                         kiln_error *e);
-int kiln_opencl_launch(kiln_device *d, kiln_kernel *k, const kiln_launch *l,
-                       const kiln_bindings *b, void *stream, kiln_error *e);
+int kiln_opencl_launch(kiln_device *d, kiln_kernel *k, const kiln_launch *l, const kiln_bindings *b,
+                       void *stream, kiln_error *e);
 
 /* ---- timing.c */
 void kiln_opencl_probe_events(kiln_device *d);

@@ -45,8 +45,8 @@ static int find_device(kiln_device *d, int index, const kiln_attach *a, kiln_err
     if (a && a->device) {
         d->id = a->device;
     } else if (a && a->stream) {
-        cl_int rc = d->api->clGetCommandQueueInfo(a->stream, OCL_QUEUE_DEVICE, sizeof d->id, &d->id,
-                                                  NULL);
+        cl_int rc =
+            d->api->clGetCommandQueueInfo(a->stream, OCL_QUEUE_DEVICE, sizeof d->id, &d->id, NULL);
         if (rc)
             return kiln_fail(e, KILN_BAD_INPUT, "the attached stream is no command queue (%s)",
                              kiln_opencl_error(rc));
@@ -117,12 +117,14 @@ static kiln_buffer alloc(kiln_device *d, int64_t bytes, kiln_error *e) {
     return NULL;
 }
 
-static int check_range(kiln_device *d, kiln_buffer b, int64_t offset, int64_t bytes, kiln_error *e) {
+static int check_range(kiln_device *d, kiln_buffer b, int64_t offset, int64_t bytes,
+                       kiln_error *e) {
     size_t size = 0;
     cl_int rc = b ? d->api->clGetMemObjectInfo(b, OCL_MEM_SIZE, sizeof size, &size, NULL)
                   : OCL_INVALID_VALUE;
     if (rc) return fail_driver(d, "access to a buffer", rc, e);
-    if (offset >= 0 && bytes >= 0 && (uint64_t)offset <= size && (uint64_t)bytes <= size - (uint64_t)offset)
+    if (offset >= 0 && bytes >= 0 && (uint64_t)offset <= size &&
+        (uint64_t)bytes <= size - (uint64_t)offset)
         return 0;
     return kiln_fail(e, KILN_BAD_INPUT, "opencl:%d: bytes %lld to %lld of a buffer of %zu",
                      d->caps.index, (long long)offset, (long long)(offset + bytes), size);

@@ -98,8 +98,8 @@ static int call_single(const clblast *v, cl_mem a, cl_mem b, cl_mem c, int ta, i
     size_t lda = (size_t)g->lda, ldb = (size_t)g->ldb, ldc = (size_t)g->ldc;
     return g->a == KILN_F16 ? api.hgemm(ROW_MAJOR, ta, tb, m, n, k, HALF_ONE, a, 0, lda, b, 0, ldb,
                                         0, c, 0, ldc, &queue, NULL)
-                            : api.sgemm(ROW_MAJOR, ta, tb, m, n, k, 1.0f, a, 0, lda, b, 0, ldb, 0.0f,
-                                        c, 0, ldc, &queue, NULL);
+                            : api.sgemm(ROW_MAJOR, ta, tb, m, n, k, 1.0f, a, 0, lda, b, 0, ldb,
+                                        0.0f, c, 0, ldc, &queue, NULL);
 }
 
 static int call_batched(const clblast *v, cl_mem a, cl_mem b, cl_mem c, int ta, int tb) {
@@ -128,7 +128,8 @@ static int prepare(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c, ki
     int status = run(handle, a, b, c, e);
     if (status) return status;
     cl_int rc = v->d->api->clFinish(v->d->queue);
-    return rc ? kiln_fail(e, KILN_DRIVER, "CLBlast's matmul failed (%s)", kiln_opencl_error(rc)) : 0;
+    return rc ? kiln_fail(e, KILN_DRIVER, "CLBlast's matmul failed (%s)", kiln_opencl_error(rc))
+              : 0;
 }
 
 static void describe(void *handle, kiln_text *out) {

@@ -86,9 +86,9 @@ static void *map(openblas *v, kiln_buffer b, bool write, kiln_error *e) {
     size_t size = 0;
     cl_int rc = v->d->api->clGetMemObjectInfo(b, OCL_MEM_SIZE, sizeof size, &size, NULL);
     void *p = rc ? NULL
-                 : v->d->api->clEnqueueMapBuffer(v->d->queue, b, 1,
-                                                 write ? OCL_MAP_READ | OCL_MAP_WRITE : OCL_MAP_READ,
-                                                 0, size, 0, NULL, NULL, &rc);
+                 : v->d->api->clEnqueueMapBuffer(
+                       v->d->queue, b, 1, write ? OCL_MAP_READ | OCL_MAP_WRITE : OCL_MAP_READ, 0,
+                       size, 0, NULL, NULL, &rc);
     if (!p) kiln_fail(e, KILN_DRIVER, "mapping a buffer failed (%s)", kiln_opencl_error(rc));
     return p;
 }
