@@ -468,9 +468,15 @@ static int check_args(const kiln_plan *plan, const kiln_launch_args *a, kiln_err
                          (long long)plan->program.workspace_bytes);
     if (plan->scalars && !a->scalar)
         return kiln_fail(e, KILN_BAD_INPUT, "the problem has scalars and scalar is NULL");
-    for (int i = 0; i < plan->n_operands; i++)
-        if (!(plan->scalars >> i & 1) && (!a->operand || !a->operand[i]))
+    for (int i = 0; i < plan->n_operands; i++) {
+        if (plan->scalars >> i & 1) continue;
+        if (!a->operand || !a->operand[i])
             return kiln_fail(e, KILN_BAD_INPUT, "operand %d has no buffer", i);
+        if (plan->context->target->addresses && (uintptr_t)a->operand[i] % 16)
+            return kiln_fail(e, KILN_BAD_INPUT,
+                             "operand %d begins at %p; kernels need multiples of 16 bytes", i,
+                             a->operand[i]);
+    }
     return 0;
 }
 

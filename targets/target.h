@@ -167,6 +167,7 @@ typedef struct kiln_compile_request {
 
 typedef struct kiln_target {
     const char *name;
+    bool addresses; /* buffers are device addresses (cuda, hip), so their alignment can be seen */
 
     /* Fills at most max caps, returns their number (0 and a reason in e when the driver is absent
      * or finds nothing). Must not keep the driver busy. */

@@ -220,6 +220,7 @@ static int sync_device(kiln_device *d, kiln_error *e) {
 extern const kiln_target kiln_target_cuda;
 const kiln_target kiln_target_cuda = {
     .name = "cuda",
+    .addresses = true,
     .devices = kiln_cuda_devices,
     .open = open_device,
     .close = close_device,
