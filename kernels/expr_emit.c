@@ -92,8 +92,14 @@ static void print_error(const emitter *em, int i) {
 
 /* ---- float emission */
 
-static void print_macro(kiln_op op, kiln_text *out) {
+/* A divisor that is one value for the whole row has a macro of its own: its reciprocal can leave
+ * the loop along the row. */
+static void print_macro(kiln_op op, bool row_divisor, kiln_text *out) {
     kiln_text_add(out, "K_");
+    if (op == KILN_OP_DIV) {
+        kiln_text_add(out, row_divisor ? "DIV_ROW" : "DIV");
+        return;
+    }
     if (op == KILN_OP_LT || op == KILN_OP_LE) {
         kiln_text_add(out, op == KILN_OP_LT ? "LT" : "LE");
         return;
@@ -107,14 +113,14 @@ static void emit_node(emitter *em, int i) {
     const kiln_node *n = &em->b->node[i];
     kiln_op op = (kiln_op)n->op;
     kiln_text_printf(em->out, "%sREAL t%d = ", em->part->indent, i);
-    if (op >= KILN_OP_ADD && op <= KILN_OP_DIV) {
+    if (op >= KILN_OP_ADD && op <= KILN_OP_MUL) {
         print_value(em, n->arg[0]);
         kiln_text_printf(em->out, " %s ", kiln_op_name(op));
         print_value(em, n->arg[1]);
         kiln_text_add(em->out, ";\n");
         return;
     }
-    print_macro(op, em->out);
+    print_macro(op, n->wide && !em->b->node[n->arg[1]].wide, em->out);
     for (int k = 0; k < kiln_op_arity(op); k++) {
         kiln_text_add(em->out, k ? ", " : "(");
         print_value(em, n->arg[k]);

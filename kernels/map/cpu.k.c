@@ -11,6 +11,9 @@
  * NT = 1: outputs are stored around the caches. A store that misses reads its line first, so a
  * third of a copy's traffic is saved.
  *
+ * PF = 1: each phase asks for its share of the next row, so that memory works while the phases
+ * after the first one compute on a row that is already here.
+ *
  * The prologue is that of simt.k.c, with REAL a vector of V floats. */
 #ifndef V
 #define NAME(x) map_##x
@@ -19,6 +22,7 @@
 #define TR 1
 #define TC 16384
 #define NT 0
+#define PF 0
 #define PHASES 2
 #define BY_ROW 1
 #define FLAT 0
@@ -46,7 +50,11 @@ FUNC void NAME(phase_0)(NAME(point) *q) { q->a0 = q->x_x; }
 FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #endif
 
-/* V adjacent elements at any address, as floats. */
+/* V adjacent elements at any address, as floats. (PoCL's vstore16 becomes three stores.) */
+typedef CAT(float, V) NAME(any_float) __attribute__((aligned(4)));
+typedef CAT(int, V) NAME(any_int) __attribute__((aligned(4)));
+typedef CAT(ushort, V) NAME(any_ushort) __attribute__((aligned(2)));
+typedef CAT(char, V) NAME(any_char) __attribute__((aligned(1)));
 #define LOAD(type, p, i) CAT(LOAD_, type)((p) + (i))
 #define LOAD_f32(p) CAT(vload, V)(0, p)
 #define LOAD_f16(p) CAT(vload_half, V)(0, p)
@@ -58,7 +66,7 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #if NT
 #define PUT_VECTOR(kind, p, x) __builtin_nontemporal_store(x, (GLOBAL CAT(kind, V) *)(p))
 #else
-#define PUT_VECTOR(kind, p, x) CAT(vstore, V)(x, 0, p)
+#define PUT_VECTOR(kind, p, x) (*(GLOBAL NAME(any_##kind) *)(p) = (x))
 #endif
 #define STORE_f32(p, x) PUT_VECTOR(float, p, x)
 #define STORE_bf16(p, x) PUT_VECTOR(ushort, p, CAT(k_to_bf16_, V)(x))
@@ -105,10 +113,15 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #define ADD(i, o, mean) COMBINE(o, s##i[u], q.a##i)
 /* Lanes beyond the row's end count as the neutral element. */
 #define ADD_PART(i, o, mean)                                                                       \
-    CAT(vstore, V)(q.a##i, 0, part);                                                               \
-    for (int e = left; e < V; e++) part[e] = k_identity(o);                                        \
-    q.a##i = CAT(vload, V)(0, part);                                                               \
+    q.a##i = LANE < left ? q.a##i : (REAL)(k_identity(o));                                         \
     COMBINE(o, s##i[0], q.a##i)
+#if V == 4
+#define LANE ((int4)(0, 1, 2, 3))
+#elif V == 8
+#define LANE ((int8)(0, 1, 2, 3, 4, 5, 6, 7))
+#else
+#define LANE ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+#endif
 #define END(i, o, mean)                                                                            \
     {                                                                                              \
         UNROLL for (int u = 1; u < U; u++) { COMBINE(o, s##i[0], s##i[u]) }                        \
@@ -118,15 +131,25 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
         w.r##i = (REAL)(mean ? s / (float)cols : s);                                               \
     }
 
+#if PF && BY_ROW
+#define AHEAD(name, type)                                                                          \
+    __builtin_prefetch(                                                                            \
+        (const void *)(uintptr_t)(p##name + start + cols + (share * width + c) / PHASES), 0, 3);
+#else
+#define AHEAD(name, type)
+#endif
+
 /* Walks along the row: `whole` for vector u of a step at column c, `rest` for the `left` elements
  * at the end. */
-#define WALK(whole, rest)                                                                          \
+#define WALK(number, whole, rest)                                                                          \
     {                                                                                              \
+        const i64 share = number;                                                                  \
         i64 c0 = 0;                                                                                \
         for (; c0 + U * V <= width; c0 += U * V) {                                                 \
             UNROLL for (int u = 0; u < U; u++) {                                                   \
                 const i64 c = c0 + u * V;                                                          \
                 NAME(point) q = w;                                                                 \
+                EACH_FULL(AHEAD)                                                                   \
                 whole                                                                              \
             }                                                                                      \
         }                                                                                          \
@@ -146,7 +169,7 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #define PHASE(number)                                                                              \
     {                                                                                              \
         EACH_REDUCTION_##number(BEGIN)                                                             \
-        WALK(EACH_FULL_##number(FETCH) EACH_COL_##number(FETCH_COL) NAME(phase_##number)(&q);      \
+        WALK(number, EACH_FULL_##number(FETCH) EACH_COL_##number(FETCH_COL) NAME(phase_##number)(&q);      \
              EACH_REDUCTION_##number(ADD),                                                         \
              EACH_FULL_##number(FETCH_PART) EACH_COL_##number(FETCH_COL_PART)                      \
              NAME(phase_##number)(&q);                                                             \
@@ -182,7 +205,7 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
         PHASE(2)
 #endif
 #if OUTS
-        WALK(EACH_FULL_LAST(FETCH) EACH_COL_LAST(FETCH_COL) NAME(finish)(&q); EACH_OUT(STORE_OUT),
+        WALK(PHASES - 1, EACH_FULL_LAST(FETCH) EACH_COL_LAST(FETCH_COL) NAME(finish)(&q); EACH_OUT(STORE_OUT),
              EACH_FULL_LAST(FETCH_PART) EACH_COL_LAST(FETCH_COL_PART) NAME(finish)(&q);
              EACH_OUT(STORE_PART))
 #endif
@@ -225,6 +248,8 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
 #undef BEGIN
 #undef ADD
 #undef ADD_PART
+#undef LANE
 #undef END
+#undef AHEAD
 #undef WALK
 #undef PHASE

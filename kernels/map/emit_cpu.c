@@ -21,6 +21,7 @@ void kiln_map_cpu_space(const kiln_problem *p, const kiln_caps *caps, kiln_space
     if (!m.flat) kiln_space_add(out, "tr", 7, rows);
     if (!m.by_row) kiln_space_add(out, "tc", 5, columns);
     if (m.full_output) kiln_space_add(out, "nt", 2, either);
+    if (m.by_row) kiln_space_add(out, "pf", 2, either);
 }
 
 /* The device's own vectors, two in flight, work-items of about 64 K elements. */
@@ -34,6 +35,7 @@ kiln_schedule kiln_map_cpu_start(const kiln_problem *p, const kiln_caps *caps) {
     while (!m.flat && rows < 64 && rows * m.cols < 65536 && rows * 16 < m.rows) rows *= 2;
     kiln_schedule_set(&s, "tr", rows);
     kiln_schedule_set(&s, "nt", 1);
+    kiln_schedule_set(&s, "pf", m.n_phases > 2);
     if (kiln_map_cpu.legal(p, caps, &s, 0)) return s;
     kiln_schedule_set(&s, "nt", 0);
     return s;

@@ -10,11 +10,12 @@ static const kiln_knob knobs[] = {
     {"tr", 1, "rows of a work-item"},
     {"tc", 16384, "columns of a work-item, where rows can be split"},
     {"nt", 0, "1: outputs [row,col] bypass the caches"},
+    {"pf", 0, "1: the next row is asked for while this one is computed"},
     {0},
 };
 
 typedef struct view {
-    int v, u, tr, tc, nt;
+    int v, u, tr, tc, nt, pf;
     int64_t row_tiles, col_tiles;
     kiln_map_shape m;
 } view;
@@ -23,7 +24,8 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static view view_of(const kiln_problem *p, const kiln_schedule *s) {
     view w = {.v = s->value[0], .u = s->value[1], .tr = s->value[2], .tc = s->value[3],
-              .nt = s->value[4], .m = kiln_map_shape_of(p)};
+              .nt = s->value[4], .pf = s->value[5],
+              .m = kiln_map_shape_of(p)};
     if (w.tr <= 0 || w.tc <= 0) return w;
     w.row_tiles = ceil_div(w.m.rows, w.tr);
     w.col_tiles = w.m.by_row ? 1 : ceil_div(w.m.cols, w.tc);
@@ -66,6 +68,8 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     if (w.m.flat && w.tr != 1) REFUSE("tr=%d: a flat range has one row", w.tr);
     if (w.tc < 16 || w.tc % 16) REFUSE("tc=%d: columns of a work-item are a multiple of 16", w.tc);
     if (w.nt != 0 && w.nt != 1) REFUSE("nt=%d: 0 or 1", w.nt);
+    if (w.pf != 0 && w.pf != 1) REFUSE("pf=%d: 0 or 1", w.pf);
+    if (w.pf && !w.m.by_row) REFUSE("pf=1: nothing here goes by whole rows");
     if (w.row_tiles * w.col_tiles > INT32_MAX)
         REFUSE("tr=%d tc=%d: %lld work-items are too many", w.tr, w.tc,
                (long long)(w.row_tiles * w.col_tiles));
