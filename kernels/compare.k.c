@@ -37,16 +37,16 @@ ENTRY(GLOBAL const STORAGE(T) *RESTRICT out, GLOBAL const double *RESTRICT refer
             const double v = (double)READ(T, out, b * batch_stride + r * ld + c);
             double ref = reference[i];
             const double e = (double)bound[i];
+            const int out_nan = v != v, ref_nan = ref != ref;
 #if INTEGER
             ref = fmin(fmax(ref, -LIMIT - 1.0), LIMIT);
             const double tolerance = e + U_T;
 #else
             const double tolerance = e + U_T * (fabs(ref) + e) + SMALLEST;
 #endif
-            const int out_nan = v != v, ref_nan = ref != ref;
             const int out_inf = fabs(v) > HUGE_DOUBLE, ref_inf = fabs(ref) > HUGE_DOUBLE;
             int wrong = 0;
-            if (out_nan || ref_nan) wrong = out_nan != ref_nan && !(INTEGER && ref_nan);
+            if (out_nan || ref_nan) wrong = (out_nan != ref_nan) & !(INTEGER & ref_nan);
             else if (ref_inf) wrong = v != ref && !(fabs(v) >= LIMIT && v * ref > 0.0);
             else if (!(tolerance < HUGE_DOUBLE)) unbounded += 1.0;
             else if (out_inf) wrong = fabs(ref) + tolerance < LIMIT || v * ref < 0.0;
