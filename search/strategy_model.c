@@ -26,18 +26,21 @@ enum {
     FIRST_MIN = 4, /* points before the first model: a fifth of the expected trials, */
     FIRST_MAX = 8,  /* within these limits */
     SPREAD_TRIES = 32,
+    SPREAD_KEPT = 64,
     MEMBERS = 4,
     DEPTH = 4,
     ROUNDS = 60,
     ROWS_MIN = 3,     /* timed outcomes before a model makes sense */
-    PRIOR_JUDGES = 6, /* timed outcomes before a prior can be refuted */
+    PRIOR_FIRST = 3,  /* favourites of the prior before anything else */
+    PRIOR_JUDGES = 6, /* timed outcomes before a prior can be judged */
 };
 static const double ETA = 0.3;
 static const double CLIP = 5; /* slower than this times the best is just slow */
 static const double RANDOM_SHARE = 0.05;
 static const double FAILURE_COST = 0.5;  /* log seconds that -log(validity) of 1 adds */
-static const double PRIOR_RANDOM = 0.25; /* share of chance among a prior's favourites */
-static const double PRIOR_RANK_MIN = 0.25;
+static const double PRIOR_RANK_MIN = 0.25; /* rank correlation below which a prior is refuted */
+static const double PRIOR_PROVED = 0.75;   /* and above which it needs no more spread points */
+static const double FADE = 8;              /* outcomes that halve the weight of the prior */
 
 typedef struct outcomes {
     int64_t *point;
@@ -66,7 +69,7 @@ typedef struct search {
     double *score[MEMBERS]; /* per member: its ranking of the pool */
     bool scored[MEMBERS], judged;
     double *valid, *scale;
-    int64_t spread[FIRST_MAX];
+    int64_t spread[SPREAD_KEPT];
     int n_spread;
     int turn; /* which member chooses next */
 } search;
@@ -117,7 +120,9 @@ static double fit_slope(const double *target, const double *prior, int64_t n) {
 /* ---------------------------------------------------------------- pool */
 
 static void get_row(search *s, int64_t point, float *out) {
-    if (s->space->n_features) s->space->features(s->space->context, point, s->row);
+    int n = s->space->n_features;
+    if (n) s->space->features(s->space->context, point, s->row);
+    if (s->pool_prior) s->row[n] = (float)log_prior(s, point);
     for (int i = 0; i < s->width; i++) out[i] = s->row[s->column[i]];
 }
 
@@ -131,7 +136,7 @@ static void add_to_pool(search *s, int64_t point) {
 static bool reserve_pool(search *s) {
     bool whole = s->space->n <= POOL_MAX;
     size_t n = whole ? (size_t)s->space->n : POOL_MAX + LOCAL_MAX;
-    size_t width = (size_t)s->space->n_features + 1;
+    size_t width = (size_t)s->space->n_features + 1; /* and the prior */
     bool made = true;
     n += n == 0;
     made &= !!(s->pool = malloc(n * sizeof *s->pool));
@@ -177,7 +182,7 @@ static void measure_scale(search *s) {
 
 static void fill_pool(search *s) {
     bool whole = s->space->n <= POOL_MAX;
-    s->width = s->space->n_features;
+    s->width = s->space->n_features + !!s->pool_prior;
     for (int i = 0; i < s->width; i++) s->column[i] = i;
     int64_t n = whole ? s->space->n : POOL_MAX;
     for (int64_t i = 0; i < n; i++)
@@ -245,7 +250,7 @@ static int64_t timed(const search *s, double *target, double *prior) {
 /* Seconds as the model is to see them: clipped, and with the prior divided out. */
 static void make_lesson(search *s, double *seconds, double *target, double *prior) {
     int64_t n = timed(s, target, prior), at = 0;
-    s->slope = s->pool_prior ? fit_slope(target, prior, n) : 0;
+    s->slope = s->pool_prior ? fit_slope(target, prior, n) * FADE / (FADE + (double)n) : 0;
     for (int64_t i = 0; i < s->seen.n; i++) {
         seconds[i] = NAN;
         if (isnan(s->seen.seconds[i])) continue;
@@ -307,12 +312,6 @@ static int64_t favourite(const search *s, const double *score) {
     return best < 0 ? -1 : s->pool[best];
 }
 
-static int64_t model_choice(search *s) {
-    if (!model_ready(s) || kiln_frontier_unit(&s->frontier) < RANDOM_SHARE) return -1;
-    int k = s->turn++ % MEMBERS;
-    return score_by(s, k) ? favourite(s, s->score[k]) : -1;
-}
-
 static double distance(const search *s, const float *a, const float *b) {
     double sum = 0;
     for (int i = 0; i < s->width; i++) {
@@ -336,15 +335,42 @@ static int64_t spread_choice(search *s) {
         if (near > farthest) farthest = near, best = at;
     }
     if (best < 0) return kiln_frontier_random(&s->frontier);
-    if (s->n_spread < FIRST_MAX) s->spread[s->n_spread++] = best;
+    if (s->n_spread < SPREAD_KEPT) s->spread[s->n_spread++] = best;
     return s->pool[best];
 }
 
-static int64_t first_choice(search *s) {
-    if (s->frontier.spent >= s->first) return -1;
-    if (s->pool_prior && kiln_frontier_unit(&s->frontier) >= PRIOR_RANDOM)
+static int64_t model_choice(search *s) {
+    if (!model_ready(s)) return -1;
+    if (kiln_frontier_unit(&s->frontier) < RANDOM_SHARE) return spread_choice(s);
+    int k = s->turn++ % MEMBERS;
+    return score_by(s, k) ? favourite(s, s->score[k]) : -1;
+}
+
+/* How well the prior ranks what was seen; NaN before it can be judged. */
+static double prior_rank(const search *s) {
+    double rank = NAN, *scratch;
+    if (s->seen.n_timed < PRIOR_JUDGES) return NAN;
+    if (!(scratch = malloc(2 * (size_t)s->seen.n * sizeof *scratch))) return NAN;
+    int64_t n = timed(s, scratch, scratch + s->seen.n);
+    rank = kiln_rank_correlation(scratch, scratch + s->seen.n, n);
+    free(scratch);
+    return rank;
+}
+
+/* A prior's favourites lie together: alone they would teach nothing, and never show that the
+ * prior is wrong. So they take turns with spread points, until the prior has proved itself. */
+static int64_t first_with_prior(search *s) {
+    double rank = prior_rank(s);
+    if (s->n_spread >= s->first || s->frontier.spent >= 2 * s->first + PRIOR_FIRST) return -1;
+    if (rank > PRIOR_PROVED) return -1;
+    if (s->frontier.spent < PRIOR_FIRST || (s->frontier.spent % 2 && !(rank < PRIOR_RANK_MIN)))
         return favourite(s, s->pool_prior);
     return spread_choice(s);
+}
+
+static int64_t first_choice(search *s) {
+    if (s->pool_prior) return first_with_prior(s);
+    return s->frontier.spent < s->first ? spread_choice(s) : -1;
 }
 
 static int propose(void *state, int n, int64_t *points) {
