@@ -639,6 +639,24 @@ static void stored_tests(void **state) {
     close_bench(&b);
 }
 
+/* The samples that the emitter takes by itself agree with a run. */
+static void taken_samples(void **state) {
+    (void)state;
+    kiln_arena arena = {0};
+    kiln_error e = {0};
+    kiln_library_entry x[2] = {make_entry(TUNED, FAST, 1e-5), make_entry(TUNED, GENERIC, 0)};
+    if (kiln_library_take_samples(&x[0], &arena, &e)) fail_msg("%s", e.text);
+    assert_int_equal(x[0].n_samples, 9);
+    if (kiln_library_write(path_of("b.kiln"), x, 2, NULL, &e)) fail_msg("%s", e.text);
+    bench b;
+    int tested = 0;
+    open_bench(&b, "b.kiln");
+    OK(kiln_test_context(b.c, NULL, &tested));
+    assert_int_equal(tested, 1);
+    close_bench(&b);
+    kiln_arena_free(&arena);
+}
+
 static void reserved_and_misused(void **state) {
     (void)state;
     kiln_library *l;
@@ -714,6 +732,7 @@ int main(void) {
         cmocka_unit_test(no_suitable_device),
         cmocka_unit_test(damaged_code_is_never_loaded),
         cmocka_unit_test(stored_tests),
+        cmocka_unit_test(taken_samples),
         cmocka_unit_test(reserved_and_misused),
         cmocka_unit_test(the_map_is_the_header),
     };

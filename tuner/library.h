@@ -6,6 +6,7 @@
 #ifndef KILN_TUNER_LIBRARY_H
 #define KILN_TUNER_LIBRARY_H
 
+#include "base/arena.h"
 #include "kernels/family.h"
 
 /* A stored test vector: the value that one element of an output must have. */
@@ -48,5 +49,10 @@ typedef struct kiln_library_entry {
  * wrong, and when a kernel key has no fallback on a device. `provenance` is JSON text or NULL. */
 int kiln_library_write(const char *path, const kiln_library_entry *entries, int n,
                        const char *provenance, kiln_error *e);
+
+/* Fills the entry's test vectors (seed is set already) from the family's evaluator: some elements
+ * of every output, first and last among them. Takes the memory of the problem's inputs and about as
+ * long as generating them. The samples live in the arena. */
+int kiln_library_take_samples(kiln_library_entry *entry, kiln_arena *arena, kiln_error *e);
 
 #endif

@@ -1,0 +1,110 @@
+/* Test vectors for a library: a few elements of each output, from the families' evaluator. */
+#include "tuner/library.h"
+
+#include "base/hash.h"
+#include "kernels/input.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { ROWS = 3, COLS = 3 };
+
+typedef struct sampler {
+    kiln_problem *p;
+    kiln_library_entry *entry;
+    kiln_library_sample *out;
+    void *host[KILN_OPERANDS_MAX];
+    double scalar[KILN_OPERANDS_MAX];
+    double *value[KILN_OPERANDS_MAX], *bound[KILN_OPERANDS_MAX];
+} sampler;
+
+static int64_t widest(const kiln_problem *p) {
+    int64_t most = 1;
+    for (int i = 0; i < p->n_operands; i++)
+        if (p->operand[i].cols > most) most = p->operand[i].cols;
+    return most;
+}
+
+static int make_operands(sampler *s, kiln_error *e) {
+    int outputs = 0;
+    for (int i = 0; i < s->p->n_operands; i++) {
+        const kiln_operand *o = &s->p->operand[i];
+        if (o->scalar) s->scalar[i] = kiln_input_scalar(s->entry->seed, i);
+        if (o->output) {
+            s->value[outputs] = malloc((size_t)widest(s->p) * sizeof(double));
+            s->bound[outputs] = malloc((size_t)widest(s->p) * sizeof(double));
+            if (!s->value[outputs] || !s->bound[outputs++])
+                return kiln_fail(e, KILN_NO_MEMORY, "no memory for test vectors");
+        } else if (!o->scalar) {
+            s->host[i] = malloc((size_t)kiln_operand_bytes(o));
+            if (!s->host[i]) return kiln_fail(e, KILN_NO_MEMORY, "no memory for test vectors");
+            kiln_input_fill(o, s->entry->seed, i, s->host[i]);
+        }
+    }
+    return 0;
+}
+
+/* How far a right result may be: the computation's bound and the rounding of the output's type. */
+static double tolerance_of(kiln_type type, double value, double bound) {
+    if (type == KILN_I8 || type == KILN_I32) return bound > 0 ? bound + 0.5 : 0;
+    double smallest = type == KILN_F16 ? 0x1p-25 : 1e-38;
+    return bound + kiln_type_roundoff(type) * (fabs(value) + bound) + smallest;
+}
+
+static int64_t pick(uint64_t seed, int i, int n, int64_t all) {
+    if (i == 0 || all == 1) return 0;
+    if (i == n - 1) return all - 1;
+    return (int64_t)(kiln_random64(seed, (uint64_t)i + 1000) % (uint64_t)all);
+}
+
+static void take_row(sampler *s, int64_t batch, int64_t row) {
+    for (int i = 0, j = 0; i < s->p->n_operands; i++) {
+        const kiln_operand *o = &s->p->operand[i];
+        if (!o->output) continue;
+        for (int k = 0; k < COLS && row < o->rows; k++) {
+            int64_t col = pick(s->entry->seed + (uint64_t)row, k, COLS, o->cols);
+            double v = s->value[j][col], t = tolerance_of(o->type, v, s->bound[j][col]);
+            if (!isfinite(v) || !isfinite(t)) continue; /* says nothing */
+            s->out[s->entry->n_samples++] =
+                (kiln_library_sample){i, batch * o->batch_stride + row * o->ld + col, v, t};
+        }
+        j++;
+    }
+}
+
+static int take_rows(sampler *s, kiln_error *e) {
+    const kiln_generator *g = kiln_generator_of(s->p->family);
+    int64_t rows = 1, batch = 1;
+    for (int i = 0; i < s->p->n_operands; i++) {
+        const kiln_operand *o = &s->p->operand[i];
+        if (o->output && o->rows > rows) rows = o->rows;
+        if (o->output && o->batch > batch) batch = o->batch;
+    }
+    int status = 0;
+    for (int i = 0; i < ROWS && !status; i++) {
+        int64_t at = pick(s->entry->seed, i, ROWS, rows * batch);
+        status = g->evaluate_row(s->p, (const void *const *)s->host, s->scalar, at / rows,
+                                 at % rows, s->value, s->bound, e);
+        if (!status) take_row(s, at / rows, at % rows);
+    }
+    return status;
+}
+
+int kiln_library_take_samples(kiln_library_entry *entry, kiln_arena *arena, kiln_error *e) {
+    sampler s = {.entry = entry};
+    s.p = kiln_arena_alloc(arena, sizeof *s.p);
+    s.out = kiln_arena_alloc(arena, KILN_OPERANDS_MAX * ROWS * COLS * sizeof *s.out);
+    if (!s.p || !s.out) return kiln_fail(e, KILN_NO_MEMORY, "no memory for test vectors");
+    entry->sample = s.out;
+    entry->n_samples = 0;
+    int status = kiln_problem_parse(s.p, entry->problem, e);
+    if (!status) status = make_operands(&s, e);
+    if (!status) status = take_rows(&s, e);
+    for (int i = 0; i < KILN_OPERANDS_MAX; i++) {
+        free(s.host[i]);
+        free(s.value[i]);
+        free(s.bound[i]);
+    }
+    if (status) entry->n_samples = 0;
+    return status;
+}
