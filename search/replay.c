@@ -731,6 +731,9 @@ static int table_of(kiln_recording **all, int n, const kiln_replay_options *o, b
 
 int kiln_replay_table(const char *const *paths, int n, const kiln_replay_options *given,
                       bool transfer, kiln_text *table, kiln_text *curves, kiln_error *e) {
+    if (!given->strategy || n < 1)
+        return kiln_fail(e, KILN_BAD_INPUT, "replay: give a strategy (model, evolve, random or "
+                                            "exhaustive) and at least one recording");
     kiln_replay_options o = with_defaults(given);
     kiln_recording **all = calloc((size_t)n + 1, sizeof *all);
     int status = all ? 0 : no_memory(e);

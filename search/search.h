@@ -51,6 +51,9 @@ typedef struct kiln_strategy {
     /* The model's estimate for a point in seconds, NaN without a model; may be NULL. */
     double (*predict)(void *state, int64_t point);
     void (*destroy)(void *state);
+    /* How well the model foretold trials it had not seen: Spearman's rank correlation, and the share
+     * of the best tenth that it had put there; NaN each when unknown. May be NULL. */
+    void (*quality)(void *state, double *rank_correlation, double *recall);
 } kiln_strategy;
 
 extern const kiln_strategy *const kiln_strategies[]; /* NULL-terminated; generated */

@@ -2,14 +2,14 @@
  * of the leaders, and learns from every outcome.
  *
  *   1. the starts,
- *   2. a few points spread over the space (with a prior: its favourites, and some by chance),
+ *   2. a few points spread over the space (with a prior: in turns with its favourites),
  *   3. rounds: train an ensemble on all outcomes; each slot of the batch takes the unspent point
  *      that ONE member likes best (Thompson sampling: members disagree where nothing is known, so
- *      a batch is diverse and explores by itself), and now and then one by chance.
+ *      a batch is diverse and explores by itself), and now and then another spread point.
  *
- * A prior (log of predicted seconds, from other problems or devices) is subtracted before training
- * and added after: the model learns what the prior gets wrong, so its weight fades as data grows.
- * The prior's slope is fitted, and 0 once its ranking is refuted by the outcomes. */
+ * A prior (log of predicted seconds, from other problems or devices) is a feature, and at first a
+ * share of it is subtracted before training and added after: the model then learns what the prior
+ * gets wrong. The share is fitted, fades as outcomes come in, and is 0 once they refute its ranking. */
 #include "search/frontier.h"
 
 #include "cost-model/model.h"
@@ -23,7 +23,7 @@ enum {
     LOCAL_MAX = 1024, /* and surroundings of leaders when the space is larger */
     LEADERS = 8,
     NEAR_MAX = 64,
-    FIRST_MIN = 4, /* points before the first model: a fifth of the expected trials, */
+    FIRST_MIN = 4,  /* points before the first model: a fifth of the expected trials, */
     FIRST_MAX = 8,  /* within these limits */
     SPREAD_TRIES = 32,
     SPREAD_KEPT = 64,
@@ -123,7 +123,10 @@ static void get_row(search *s, int64_t point, float *out) {
     int n = s->space->n_features;
     if (n) s->space->features(s->space->context, point, s->row);
     if (s->pool_prior) s->row[n] = (float)log_prior(s, point);
-    for (int i = 0; i < s->width; i++) out[i] = s->row[s->column[i]];
+    for (int i = 0; i < s->width; i++) {
+        float x = s->row[s->column[i]];
+        out[i] = isfinite(x) ? x : NAN; /* the model refuses infinity */
+    }
 }
 
 static void add_to_pool(search *s, int64_t point) {
@@ -321,7 +324,7 @@ static double distance(const search *s, const float *a, const float *b) {
     return sum;
 }
 
-/* Of a few points by chance the one farthest from all tried: spreads the first handful. */
+/* Of a few points by chance the one farthest from those chosen so before. */
 static int64_t spread_choice(search *s) {
     int64_t best = -1;
     double farthest = -1;
@@ -433,6 +436,12 @@ static double predict(void *state, int64_t point) {
     return exp(mean + (s->pool_prior ? s->slope * prior_or_typical(s, point) : 0));
 }
 
+static void quality(void *state, double *rank_correlation, double *recall) {
+    const search *s = state;
+    *rank_correlation = *recall = NAN;
+    if (s->model) kiln_model_quality(s->model, rank_correlation, recall);
+}
+
 /* ---------------------------------------------------------------- life */
 
 static void destroy(void *state) {
@@ -470,5 +479,6 @@ const kiln_strategy kiln_strategy_model = {
     .propose = propose,
     .observe = observe,
     .predict = predict,
+    .quality = quality,
     .destroy = destroy,
 };

@@ -333,7 +333,12 @@ static void model_predicts(void **state) {
     for (int64_t p = 0; p < POINTS; p += 2)
         s->observe(x, &(kiln_observation){p, kiln_recording_seconds(r, p)}, 1);
     int64_t one;
+    double rank, recall;
+    s->quality(x, &rank, &recall);
+    assert_true(isnan(rank));
     s->propose(x, 1, &one);
+    s->quality(x, &rank, &recall);
+    assert_true(rank > 0.7 && rank <= 1);
     double t = s->predict(x, 3 * SIDE * SIDE + 3 * SIDE), best = kiln_recording_best(r);
     assert_true(t > 0.5 * best && t < 2 * best);
     assert_true(s->predict(x, 0) > 2 * best);
@@ -478,6 +483,9 @@ static void prints_a_table(void **state) {
     assert_non_null(strstr(kiln_text_get(&curves), "coulomb_GTX1070 210 1.0000 1.0000 1.0000\n"));
     kiln_text_free(&table);
     kiln_text_free(&curves);
+    o.strategy = NULL;
+    assert_int_equal(kiln_replay_table(paths, 2, &o, false, &table, NULL, &e), KILN_BAD_INPUT);
+    o.strategy = kiln_strategy_find("random");
     paths[1] = "tests/data/spaces/missing.csv.gz";
     assert_int_equal(kiln_replay_table(paths, 2, &o, false, &table, NULL, &e), KILN_IO);
     kiln_text_free(&table);
