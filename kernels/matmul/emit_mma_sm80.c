@@ -4,11 +4,11 @@
 
 #include <math.h>
 
-/* The variant's own rules about types and device, asked with a schedule that every layout of a
- * 16-byte aligned problem accepts; alignment decides later, in legal. */
+/* Types, layout, device, and rows that cp.async can copy at all: then some schedule is legal. */
 static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why)
 {
     matmul v = kiln_matmul_view(p);
+    int64_t element = (int64_t)kiln_type_bytes(v.a);
     if (caps->arch_number < 80)
         return kiln_matmul_no(why, "mma.sync with cp.async needs compute capability 8.0 or newer");
     if (v.a != v.b || (v.a != KILN_F16 && v.a != KILN_BF16 && v.a != KILN_I8))
@@ -16,10 +16,13 @@ static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why
                               "%s by %s", kiln_type_name(v.a), kiln_type_name(v.b));
     if (v.a == KILN_I8 && (v.ta || !v.tb))
         return kiln_matmul_no(why, "i8 operands must be contiguous along k (ta=0 tb=1)");
+    if ((v.lda | v.ldb) * element % 4)
+        return kiln_matmul_no(why, "rows of %lld and %lld bytes: cp.async copies multiples of 4",
+                              (long long)(v.lda * element), (long long)(v.ldb * element));
     return true;
 }
 
-/* Widest copy that rows allow; 4 also where none does (legal says why). */
+/* Widest copy that rows allow. */
 static int widest_copy(const kiln_problem *p)
 {
     matmul v = kiln_matmul_view(p);
@@ -40,14 +43,20 @@ static int widest_store(const kiln_problem *p, const kiln_caps *caps)
     kiln_space_add(space, knob, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)),                 \
                    (int[]){__VA_ARGS__})
 
-/* Few tiles leave SMs idle: then k is worth splitting. */
-static void add_splits(const kiln_problem *p, const kiln_caps *caps, kiln_space *space)
+/* Few tiles leave SMs idle: then k is worth splitting, and the order of tiles hardly matters. */
+static void add_splits(const matmul *v, const kiln_caps *caps, kiln_space *space)
 {
-    matmul v = kiln_matmul_view(p);
-    int64_t blocks = (v.m + 127) / 128 * ((v.n + 127) / 128) * v.batch;
-    if (blocks >= 2 * caps->units) ADD(space, "split", 1);
-    else if (blocks >= caps->units / 2) ADD(space, "split", 1, 2, 3, 4);
-    else ADD(space, "split", 1, 2, 4, 8, 16);
+    int64_t blocks = (v->m + 127) / 128 * ((v->n + 127) / 128) * v->batch;
+    if (blocks >= 2 * caps->units) {
+        ADD(space, "stages", 2, 3, 4, 5, 6);
+        ADD(space, "group", 4, 8, 16);
+        ADD(space, "split", 1);
+        return;
+    }
+    ADD(space, "stages", 3, 4, 6);
+    ADD(space, "group", 8);
+    if (blocks >= caps->units / 2) ADD(space, "split", 1, 2, 3, 4);
+    else ADD(space, "split", 1, 2, 4, 8);
 }
 
 static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
@@ -62,13 +71,10 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     else ADD(out, "tk", 32, 64);
     ADD(out, "warps_m", 1, 2, 4);
     ADD(out, "warps_n", 1, 2, 4);
-    ADD(out, "stages", 2, 3, 4, 5, 6);
-    if (v.m <= 128) ADD(out, "group", 8);
-    else ADD(out, "group", 4, 8, 16);
     ADD(out, "resident", 1, 2, 3);
     ADD(out, "copy", widest_copy(p));
     ADD(out, "store", widest_store(p, caps));
-    add_splits(p, caps, out);
+    add_splits(&v, caps, out);
 }
 
 /* ---- where to start: the least estimated time over shapes known to be good. `rate`: how well a
