@@ -23,6 +23,7 @@ static const char help[] =
     "                                reference in double precision; without a problem, all that "
     "the\n"
     "                                library was tuned for on this device\n"
+    "  kiln test FILE [--device T:N] run the library's stored test vectors on this device\n"
     "\n"
     "A library (.kiln) is written by `tune emit` or by the main job, `tune --device auto`. A "
     "problem\n"
@@ -428,6 +429,23 @@ static int run(const arguments *a, kiln_library *l) {
     return status;
 }
 
+static int test(const arguments *a, kiln_library *l) {
+    kiln_attach_options o = {.size = sizeof o, .device = a->device};
+    kiln_context *c;
+    int n = 0;
+    if (a->problem) return usage("kiln test runs all stored test vectors; it takes no problem", "");
+    if (kiln_attach_device(l, &o, &c)) return complain(kiln_last_error());
+    int status = kiln_test_context(c, NULL, &n);
+    if (status)
+        complain(kiln_last_error());
+    else if (!n)
+        complain("the library has no test vectors for this device; use kiln run");
+    else
+        printf("device %s: %d problems tested, all right\n", kiln_get_device(c), n);
+    kiln_detach_device(c);
+    return status == KILN_STATUS_WRONG ? 1 : status || !n ? 2 : 0;
+}
+
 /* ---------------------------------------------------------------- main */
 
 static void print_log(void *user, int level, const char *line) {
@@ -437,6 +455,7 @@ static void print_log(void *user, int level, const char *line) {
 
 static int act(const arguments *a, kiln_library *l) {
     if (!strcmp(a->command, "run")) return run(a, l);
+    if (!strcmp(a->command, "test")) return test(a, l);
     if (a->problem || a->device)
         return usage("a problem or a device is for `kiln run`, not for ", a->command);
     return !strcmp(a->command, "info") ? info(a, l) : verify(a, l);
@@ -450,7 +469,8 @@ int main(int argc, char **argv) {
         fputs(help, stdout);
         return 0;
     }
-    if (strcmp(a.command, "info") && strcmp(a.command, "verify") && strcmp(a.command, "run"))
+    if (strcmp(a.command, "info") && strcmp(a.command, "verify") && strcmp(a.command, "run") &&
+        strcmp(a.command, "test"))
         return usage("unknown command ", a.command);
     kiln_open_options o = {.size = sizeof o, .log = print_log};
     kiln_library *l;
