@@ -50,18 +50,19 @@ FUNC void NAME(phase_0)(NAME(point) *q) { q->a0 = q->x_x; }
 FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #endif
 
-/* V adjacent elements at any address, as floats. (PoCL's vstore16 becomes three stores.) */
+/* V adjacent elements at any address, as floats. (PoCL's vload16 and vstore16 become
+ * two or three accesses each.) */
 typedef CAT(float, V) NAME(any_float) __attribute__((aligned(4)));
 typedef CAT(int, V) NAME(any_int) __attribute__((aligned(4)));
 typedef CAT(ushort, V) NAME(any_ushort) __attribute__((aligned(2)));
 typedef CAT(char, V) NAME(any_char) __attribute__((aligned(1)));
 #define LOAD(type, p, i) CAT(LOAD_, type)((p) + (i))
-#define LOAD_f32(p) CAT(vload, V)(0, p)
+#define GET_VECTOR(kind, p) (*(const GLOBAL NAME(any_##kind) *)(p))
+#define LOAD_f32(p) GET_VECTOR(float, p)
 #define LOAD_f16(p) CAT(vload_half, V)(0, p)
-#define LOAD_bf16(p)                                                                               \
-    CAT(as_float, V)(CAT(convert_uint, V)(CAT(vload, V)(0, p)) << 16)
-#define LOAD_i8(p) CAT(convert_float, V)(CAT(vload, V)(0, p))
-#define LOAD_i32(p) CAT(convert_float, V)(CAT(vload, V)(0, p))
+#define LOAD_bf16(p) CAT(as_float, V)(CAT(convert_uint, V)(GET_VECTOR(ushort, p)) << 16)
+#define LOAD_i8(p) CAT(convert_float, V)(GET_VECTOR(char, p))
+#define LOAD_i32(p) CAT(convert_float, V)(GET_VECTOR(int, p))
 #define STORE(type, p, i, x) CAT(STORE_, type)((p) + (i), x)
 #if NT
 #define PUT_VECTOR(kind, p, x) __builtin_nontemporal_store(x, (GLOBAL CAT(kind, V) *)(p))
@@ -221,6 +222,7 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
 }
 
 #undef LOAD
+#undef GET_VECTOR
 #undef LOAD_f32
 #undef LOAD_f16
 #undef LOAD_bf16
