@@ -45,33 +45,28 @@ static uint64_t draws;
 
 /* ---- small things */
 
-static uint32_t draw(uint32_t below)
-{
+static uint32_t draw(uint32_t below) {
     return (uint32_t)(kiln_random64(option.seed, ++draws) % below);
 }
 
-static double now_seconds(void)
-{
+static double now_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void *need(void *memory)
-{
+static void *need(void *memory) {
     if (memory) return memory;
     fprintf(stderr, "check_device: out of memory on the host\n");
     exit(1);
 }
 
-static int by_value(const void *a, const void *b)
-{
+static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static double median_of(double *v, int n)
-{
+static double median_of(double *v, int n) {
     qsort(v, (size_t)n, sizeof *v, by_value);
     return n % 2 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
 }
@@ -100,16 +95,14 @@ typedef struct unit {
     FILE *answer;
 } unit;
 
-static void schedule_text(const kiln_schedule *s, kiln_text *out)
-{
+static void schedule_text(const kiln_schedule *s, kiln_text *out) {
     kiln_text_clear(out);
     kiln_schedule_print(s, out);
 }
 
 static void report(const bench *b, const unit *u, int i, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-static void report(const bench *b, const unit *u, int i, const char *format, ...)
-{
+static void report(const bench *b, const unit *u, int i, const char *format, ...) {
     kiln_text problem = {0}, schedule = {0};
     char id[32], what[600];
     va_list args;
@@ -131,8 +124,7 @@ static void report(const bench *b, const unit *u, int i, const char *format, ...
 
 /* ---- compiling, in children where the compiler needs no open device */
 
-static void compile_here(const bench *b, unit *u)
-{
+static void compile_here(const bench *b, unit *u) {
     kiln_text source = {0}, log = {0};
     kiln_error e = {0};
     double from = now_seconds();
@@ -145,8 +137,7 @@ static void compile_here(const bench *b, unit *u)
     kiln_text_free(&log);
 }
 
-static void compile_in_child(const bench *b, unit *u)
-{
+static void compile_in_child(const bench *b, unit *u) {
     u->answer = tmpfile();
     fflush(stdout);
     u->pid = u->answer ? fork() : -1;
@@ -157,8 +148,7 @@ static void compile_in_child(const bench *b, unit *u)
     _exit(fflush(u->answer) || !ok);
 }
 
-static void take_answer(unit *u)
-{
+static void take_answer(unit *u) {
     unit *from = need(malloc(sizeof *from));
     rewind(u->answer);
     bool ok = fread(from, sizeof *from, 1, u->answer) == 1;
@@ -174,18 +164,18 @@ static void take_answer(unit *u)
     free(from);
 }
 
-static void compile_start(const bench *b, unit *u)
-{
+static void compile_start(const bench *b, unit *u) {
     if (b->caps.arch_number) compile_in_child(b, u);
 }
 
-static void compile_finish(const bench *b, unit *u)
-{
+static void compile_finish(const bench *b, unit *u) {
     int status = 0;
     if (u->pid > 0) {
         waitpid(u->pid, &status, 0);
-        if (status) u->status = KILN_COMPILE, strcpy(u->why, "the compiling process died");
-        else take_answer(u);
+        if (status)
+            u->status = KILN_COMPILE, strcpy(u->why, "the compiling process died");
+        else
+            take_answer(u);
     } else {
         compile_here(b, u);
     }
@@ -202,8 +192,7 @@ typedef struct array {
 
 static int64_t padded(int64_t bytes) { return (bytes + 3) / 4 * 4; }
 
-static bool array_make(bench *b, array *a, int64_t bytes, kiln_error *e)
-{
+static bool array_make(bench *b, array *a, int64_t bytes, kiln_error *e) {
     a->bytes = bytes;
     a->total = 2 * GUARD + padded(bytes);
     a->whole = b->t->alloc(b->d, a->total, e);
@@ -212,16 +201,14 @@ static bool array_make(bench *b, array *a, int64_t bytes, kiln_error *e)
     return a->inside && !b->t->fill(b->d, a->whole, 0, a->total, guard_pattern, e);
 }
 
-static void array_free(bench *b, array *a)
-{
+static void array_free(bench *b, array *a) {
     if (a->inside) b->t->release(b->d, a->inside);
     if (a->whole) b->t->release(b->d, a->whole);
     *a = (array){0};
 }
 
 /* Offset from the operand's start of the first guard byte that changed; INT64_MIN: none did. */
-static int64_t guard_hit(const uint8_t *all, const array *a)
-{
+static int64_t guard_hit(const uint8_t *all, const array *a) {
     for (int64_t i = 0; i < a->total; i++) {
         if (i >= GUARD && i < GUARD + padded(a->bytes)) continue;
         if (all[i] != (uint8_t)(guard_pattern >> i % 4 * 8)) return i - GUARD;
@@ -238,8 +225,7 @@ typedef struct operands {
     kiln_buffer bound[KILN_OPERANDS_MAX];
 } operands;
 
-static void fill_input(const kiln_operand *o, int index, uint8_t *to)
-{
+static void fill_input(const kiln_operand *o, int index, uint8_t *to) {
     size_t bytes = kiln_type_bytes(o->type);
     bool integer = o->type == KILN_I8 || o->type == KILN_I32;
     uint64_t seed = option.seed * 64 + (uint64_t)index;
@@ -249,44 +235,42 @@ static void fill_input(const kiln_operand *o, int index, uint8_t *to)
     }
 }
 
-static void operands_host(const kiln_problem *p, operands *x)
-{
+static void operands_host(const kiln_problem *p, operands *x) {
     *x = (operands){.n = p->n_operands};
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
-        x->scalar[i] = o->scalar ? (double)(float)(kiln_random_unit(option.seed, (uint64_t)i) + 0.25) : 0;
+        x->scalar[i] =
+            o->scalar ? (double)(float)(kiln_random_unit(option.seed, (uint64_t)i) + 0.25) : 0;
         if (o->scalar) continue;
         x->host[i] = need(malloc((size_t)padded(kiln_operand_bytes(o)) + 16));
         if (!o->output) fill_input(o, i, x->host[i]);
     }
 }
 
-static bool operands_device(bench *b, const kiln_problem *p, operands *x, kiln_error *e)
-{
+static bool operands_device(bench *b, const kiln_problem *p, operands *x, kiln_error *e) {
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (o->scalar) continue;
         int64_t bytes = kiln_operand_bytes(o);
         if (!array_make(b, &x->device[i], bytes, e)) return false;
-        if (!o->output && b->t->write(b->d, x->device[i].inside, 0, x->host[i], bytes, e)) return false;
+        if (!o->output && b->t->write(b->d, x->device[i].inside, 0, x->host[i], bytes, e))
+            return false;
         x->bound[i] = x->device[i].inside;
     }
     return true;
 }
 
-static void operands_free(bench *b, operands *x)
-{
+static void operands_free(bench *b, operands *x) {
     for (int i = 0; i < x->n; i++) {
         array_free(b, &x->device[i]);
         free(x->host[i]);
     }
 }
 
-static bool poison(bench *b, const kiln_problem *p, operands *x, kiln_error *e)
-{
+static bool poison(bench *b, const kiln_problem *p, operands *x, kiln_error *e) {
     for (int i = 0; i < p->n_operands; i++)
-        if (p->operand[i].output && b->t->fill(b->d, x->device[i].inside, 0,
-                                               padded(x->device[i].bytes), poison_pattern, e))
+        if (p->operand[i].output &&
+            b->t->fill(b->d, x->device[i].inside, 0, padded(x->device[i].bytes), poison_pattern, e))
             return false;
     return true;
 }
@@ -301,15 +285,13 @@ typedef struct loaded {
     uint8_t maps[KILN_TENSOR_MAPS_MAX * 128] __attribute__((aligned(64)));
 } loaded;
 
-static void unload(bench *b, loaded *l)
-{
+static void unload(bench *b, loaded *l) {
     array_free(b, &l->work);
     if (l->module) b->t->unload(b->d, l->module);
     *l = (loaded){0};
 }
 
-static bool find_kernels(bench *b, const unit *u, int i, loaded *l, kiln_error *e)
-{
+static bool find_kernels(bench *b, const unit *u, int i, loaded *l, kiln_error *e) {
     for (int j = 0; j < l->program.n_launches; j++) {
         char entry[96];
         snprintf(entry, sizeof entry, "kiln_%s_%s", u->suffix[i], l->program.launch[j].entry);
@@ -319,8 +301,7 @@ static bool find_kernels(bench *b, const unit *u, int i, loaded *l, kiln_error *
     return true;
 }
 
-static bool load(bench *b, const unit *u, int i, loaded *l, kiln_error *e)
-{
+static bool load(bench *b, const unit *u, int i, loaded *l, kiln_error *e) {
     *l = (loaded){0};
     const kiln_schedule *s = &u->schedule[i];
     if (s->variant->program(&u->problem, &b->caps, s, &l->program, e)) return false;
@@ -334,12 +315,14 @@ static bool load(bench *b, const unit *u, int i, loaded *l, kiln_error *e)
             !b->t->fill(b->d, l->work.inside, 0, padded(l->program.workspace_zeroed), 0, e));
 }
 
-static bool enqueue(bench *b, loaded *l, const operands *x, kiln_error *e)
-{
-    kiln_bindings bindings = {.operand = x->bound, .scalar = x->scalar, .workspace = l->work.inside,
+static bool enqueue(bench *b, loaded *l, const operands *x, kiln_error *e) {
+    kiln_bindings bindings = {.operand = x->bound,
+                              .scalar = x->scalar,
+                              .workspace = l->work.inside,
                               .tensor_maps = l->maps};
     const kiln_program *p = &l->program;
-    if (p->n_tensor_maps && b->t->encode(b->d, p->tensor_map, p->n_tensor_maps, &bindings, l->maps, e))
+    if (p->n_tensor_maps &&
+        b->t->encode(b->d, p->tensor_map, p->n_tensor_maps, &bindings, l->maps, e))
         return false;
     for (int j = 0; j < p->n_launches; j++)
         if (b->t->launch(b->d, l->kernel[j], &p->launch[j], &bindings, NULL, e)) return false;
@@ -349,27 +332,30 @@ static bool enqueue(bench *b, loaded *l, const operands *x, kiln_error *e)
 /* ---- is the result right? */
 
 /* Half a unit of rounding, and what the type cannot hold. */
-static double allowed(kiln_type t, double value, double bound)
-{
+static double allowed(kiln_type t, double value, double bound) {
     if (t == KILN_I8 || t == KILN_I32) return bound + (bound > 0 || value != rint(value) ? 0.5 : 0);
     double smallest = t == KILN_F16 ? 0x1p-25 : 0x1p-149;
     return bound + kiln_type_roundoff(t) * (fabs(value) + bound) + smallest;
 }
 
-static double largest(kiln_type t)
-{
+static double largest(kiln_type t) {
     switch (t) {
-    case KILN_F16: return 65504;
-    case KILN_BF16: return 0x1.fep127;
-    case KILN_F32: return 0x1.fffffep127;
-    case KILN_I8: return 127;
-    case KILN_I32: return 2147483647;
-    default: return INFINITY;
+    case KILN_F16:
+        return 65504;
+    case KILN_BF16:
+        return 0x1.fep127;
+    case KILN_F32:
+        return 0x1.fffffep127;
+    case KILN_I8:
+        return 127;
+    case KILN_I32:
+        return 2147483647;
+    default:
+        return INFINITY;
     }
 }
 
-static bool right(kiln_type t, double got, double value, double bound)
-{
+static bool right(kiln_type t, double got, double value, double bound) {
     if (isnan(value) || isnan(bound)) return true;
     if (isnan(got)) return false;
     double most = largest(t), tolerance = allowed(t, value, bound);
@@ -385,8 +371,7 @@ typedef struct rows { /* what evaluate_row fills, one array per output in order 
     double *value[KILN_OPERANDS_MAX], *bound[KILN_OPERANDS_MAX];
 } rows;
 
-static rows rows_make(const kiln_problem *p)
-{
+static rows rows_make(const kiln_problem *p) {
     rows r = {{0}, {0}};
     int64_t widest = 1;
     for (int i = 0; i < p->n_operands; i++)
@@ -398,19 +383,16 @@ static rows rows_make(const kiln_problem *p)
     return r;
 }
 
-static void rows_free(rows *r)
-{
+static void rows_free(rows *r) {
     for (int i = 0; i < KILN_OPERANDS_MAX; i++) free(r->value[i]), free(r->bound[i]);
 }
 
-static double element_of(const kiln_operand *o, const void *host, int64_t at)
-{
+static double element_of(const kiln_operand *o, const void *host, int64_t at) {
     return kiln_type_read(o->type, (const uint8_t *)host + (size_t)at * kiln_type_bytes(o->type));
 }
 
-static bool check_row(const kiln_problem *p, const operands *x, const rows *r, int64_t batch, int64_t row,
-                      char *what, size_t size)
-{
+static bool check_row(const kiln_problem *p, const operands *x, const rows *r, int64_t batch,
+                      int64_t row, char *what, size_t size) {
     int j = 0;
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
@@ -418,8 +400,8 @@ static bool check_row(const kiln_problem *p, const operands *x, const rows *r, i
         for (int64_t c = 0; c < o->cols && row < o->rows; c++) {
             double got = element_of(o, x->host[i], batch * o->batch_stride + row * o->ld + c);
             if (right(o->type, got, r->value[j][c], r->bound[j][c])) continue;
-            snprintf(what, size, "%s[batch %lld, %lld, %lld] is %.9g, not %.9g (allowed %.3g)", o->name,
-                     (long long)batch, (long long)row, (long long)c, got, r->value[j][c],
+            snprintf(what, size, "%s[batch %lld, %lld, %lld] is %.9g, not %.9g (allowed %.3g)",
+                     o->name, (long long)batch, (long long)row, (long long)c, got, r->value[j][c],
                      allowed(o->type, r->value[j][c], r->bound[j][c]));
             return false;
         }
@@ -430,8 +412,7 @@ static bool check_row(const kiln_problem *p, const operands *x, const rows *r, i
 
 /* Poison left in a row is an element never written; poison gone from a gap between rows is one too
  * many. Integer outputs may hold -1 rightly: only their gaps are looked at. */
-static bool check_poison(const kiln_operand *o, const uint8_t *host, char *what, size_t size)
-{
+static bool check_poison(const kiln_operand *o, const uint8_t *host, char *what, size_t size) {
     size_t bytes = kiln_type_bytes(o->type);
     static const uint8_t ones[8] = {255, 255, 255, 255, 255, 255, 255, 255};
     bool integer = o->type == KILN_I8 || o->type == KILN_I32;
@@ -451,8 +432,8 @@ static bool check_poison(const kiln_operand *o, const uint8_t *host, char *what,
 }
 
 /* Reads an array back whole: its guards, and its inside into `to` (may be NULL). */
-static bool read_guarded(bench *b, const array *a, void *to, const char *name, char *what, size_t size)
-{
+static bool read_guarded(bench *b, const array *a, void *to, const char *name, char *what,
+                         size_t size) {
     kiln_error e = {0};
     uint8_t *all = need(malloc((size_t)a->total));
     bool ok = !b->t->read(b->d, all, a->whole, 0, a->total, &e);
@@ -460,16 +441,15 @@ static bool read_guarded(bench *b, const array *a, void *to, const char *name, c
     int64_t hit = ok ? guard_hit(all, a) : INT64_MIN;
     if (hit != INT64_MIN)
         snprintf(what, size, "overwrote a guard %lld bytes %s %s",
-                 (long long)(hit < 0 ? -hit : hit - a->bytes), hit < 0 ? "before the start of" :
-                 "behind the end of", name);
+                 (long long)(hit < 0 ? -hit : hit - a->bytes),
+                 hit < 0 ? "before the start of" : "behind the end of", name);
     if (ok && to) memcpy(to, all + GUARD, (size_t)a->bytes);
     free(all);
     return ok && hit == INT64_MIN;
 }
 
 static bool check_memory(bench *b, const kiln_problem *p, operands *x, const loaded *l, char *what,
-                         size_t size)
-{
+                         size_t size) {
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (o->scalar) continue;
@@ -480,16 +460,14 @@ static bool check_memory(bench *b, const kiln_problem *p, operands *x, const loa
     return !l->work.whole || read_guarded(b, &l->work, NULL, "the workspace", what, size);
 }
 
-static int64_t row_of_sample(int64_t rows_total, int i)
-{
+static int64_t row_of_sample(int64_t rows_total, int i) {
     if (rows_total <= ROWS_CHECKED) return i < rows_total ? i : -1;
     if (i == 0) return 0;
     return i == 1 ? rows_total - 1 : draw((uint32_t)rows_total);
 }
 
 static bool check_values(const kiln_generator *g, const kiln_problem *p, operands *x, int samples,
-                         char *what, size_t size)
-{
+                         char *what, size_t size) {
     rows r = rows_make(p);
     int64_t rows_total = 1, batch = 1;
     bool ok = true;
@@ -502,7 +480,8 @@ static bool check_values(const kiln_generator *g, const kiln_problem *p, operand
         int64_t row = row_of_sample(rows_total, i), in = batch > 1 ? draw((uint32_t)batch) : 0;
         kiln_error e = {0};
         if (row < 0) break;
-        if (g->evaluate_row(p, (const void *const *)x->host, x->scalar, in, row, r.value, r.bound, &e)) {
+        if (g->evaluate_row(p, (const void *const *)x->host, x->scalar, in, row, r.value, r.bound,
+                            &e)) {
             snprintf(what, size, "the evaluator failed: %.300s", e.text);
             ok = false;
         } else {
@@ -514,8 +493,8 @@ static bool check_values(const kiln_generator *g, const kiln_problem *p, operand
 }
 
 /* Runs candidate i of a unit once on poisoned outputs and judges it. l stays loaded on success. */
-static bool verify(bench *b, const kiln_generator *g, unit *u, int i, operands *x, loaded *l, int samples)
-{
+static bool verify(bench *b, const kiln_generator *g, unit *u, int i, operands *x, loaded *l,
+                   int samples) {
     kiln_error e = {0};
     char what[600] = "";
     checked++;
@@ -529,7 +508,8 @@ static bool verify(bench *b, const kiln_generator *g, unit *u, int i, operands *
     ok = ok && check_memory(b, &u->problem, x, l, what, sizeof what) &&
          check_values(g, &u->problem, x, samples, what, sizeof what);
     if (!ok) report(b, u, i, "%.500s", what);
-    if (b->dead) printf("  %s: this device's run stops here, an error may have poisoned it\n", b->caps.name);
+    if (b->dead)
+        printf("  %s: this device's run stops here, an error may have poisoned it\n", b->caps.name);
     return ok;
 }
 
@@ -540,22 +520,22 @@ static const char *pick(const char *const *list, int n) { return list[draw((uint
     pick((const char *const[]){__VA_ARGS__},                                                       \
          (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)))
 
-static int random_size(int grain)
-{
-    static const int edges[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 96, 100, 127, 128,
-                                129, 160, 191, 192, 200, 255, 256, 257, 300, 384, 400, 513};
+static int random_size(int grain) {
+    static const int edges[] = {1,   2,   3,   7,   8,   15,  16,  17,  31,  32,
+                                33,  63,  64,  65,  96,  100, 127, 128, 129, 160,
+                                191, 192, 200, 255, 256, 257, 300, 384, 400, 513};
     int size = edges[draw(sizeof edges / sizeof *edges)];
     return (size + grain - 1) / grain * grain;
 }
 
-static void matmul_problem(char *text, size_t size)
-{
+static void matmul_problem(char *text, size_t size) {
     const char *a = PICK("f32", "f16", "bf16", "i8", "f16", "bf16");
     bool eight = !strcmp(a, "i8"), mixed = !eight && draw(10) == 0;
     int grain = draw(3) ? (eight ? 16 : 8) : draw(2) ? 4 : 1;
-    int n = snprintf(text, size, "matmul m=%d n=%d k=%d a=%s b=%s ta=%d tb=%d", random_size(grain),
-                     random_size(grain), random_size(grain), a, mixed ? PICK("f32", "bf16", "f16") : a,
-                     eight ? draw(3) == 0 : (int)draw(2), eight ? draw(3) != 0 : (int)draw(2));
+    int n =
+        snprintf(text, size, "matmul m=%d n=%d k=%d a=%s b=%s ta=%d tb=%d", random_size(grain),
+                 random_size(grain), random_size(grain), a, mixed ? PICK("f32", "bf16", "f16") : a,
+                 eight ? draw(3) == 0 : (int)draw(2), eight ? draw(3) != 0 : (int)draw(2));
     n += snprintf(text + n, size - (size_t)n, " out=%s",
                   eight ? PICK("i32", "i32", "f32", "bf16", "i8") : PICK("f32", "f16", "bf16"));
     if (draw(5) == 0) n += snprintf(text + n, size - (size_t)n, " batch=%d", 1 + (int)draw(3));
@@ -566,17 +546,16 @@ static void matmul_problem(char *text, size_t size)
                   " alpha=scalar beta=scalar : out = alpha * acc + beta * res[m,n]"));
 }
 
-static void map_problem(char *text, size_t size)
-{
+static void map_problem(char *text, size_t size) {
     int presets = 0, cols = random_size(draw(3) ? 8 : 1) * (draw(4) ? 1 : 9);
     while (kiln_presets[presets].name) presets++;
     const char *type = PICK("f32", "f16", "bf16");
     if (presets && draw(3))
-        snprintf(text, size, "%s rows=%d cols=%d type=%s", kiln_presets[draw((uint32_t)presets)].name,
-                 random_size(1), cols, type);
+        snprintf(text, size, "%s rows=%d cols=%d type=%s",
+                 kiln_presets[draw((uint32_t)presets)].name, random_size(1), cols, type);
     else
-        snprintf(text, size, "map rows=%d cols=%d x=%s y=%s out=%s : %s", random_size(1), cols, type,
-                 PICK("f32", "f16", "bf16"), PICK("f32", "f16", "bf16"),
+        snprintf(text, size, "map rows=%d cols=%d x=%s y=%s out=%s : %s", random_size(1), cols,
+                 type, PICK("f32", "f16", "bf16"), PICK("f32", "f16", "bf16"),
                  PICK("out = x * y", "h = x + y; out = h * rsqrt(mean(h * h) + 0.00001)",
                       "out = max(x, y) - min(x, y)", "out = exp(x - max(x)) * y",
                       "out = select(x < y, x, tanh(y)) + sum(x * y)"));
@@ -587,8 +566,7 @@ static const struct maker {
     void (*make)(char *text, size_t size);
 } makers[] = {{"matmul", matmul_problem}, {"map", map_problem}};
 
-static const struct maker *maker_of(const char *family)
-{
+static const struct maker *maker_of(const char *family) {
     for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
         if (!strcmp(makers[i].family, family)) return &makers[i];
     return NULL;
@@ -596,9 +574,8 @@ static const struct maker *maker_of(const char *family)
 
 /* ---- random schedules */
 
-static bool random_schedule(const kiln_variant_generator *v, const kiln_problem *p, const kiln_caps *caps,
-                            kiln_schedule *s)
-{
+static bool random_schedule(const kiln_variant_generator *v, const kiln_problem *p,
+                            const kiln_caps *caps, kiln_schedule *s) {
     kiln_space space;
     memset(&space, 0, sizeof space);
     space.variant = v->variant;
@@ -613,8 +590,7 @@ static bool random_schedule(const kiln_variant_generator *v, const kiln_problem 
 
 /* The start schedule (for the first), then random ones. */
 static bool candidate(const kiln_variant_generator *v, const kiln_problem *p, const kiln_caps *caps,
-                      int index, kiln_schedule *s)
-{
+                      int index, kiln_schedule *s) {
     if (index == 0) {
         *s = v->start(p, caps);
         if (v->variant->legal(p, caps, s, NULL)) return true;
@@ -622,9 +598,8 @@ static bool candidate(const kiln_variant_generator *v, const kiln_problem *p, co
     return random_schedule(v, p, caps, s);
 }
 
-static bool fill_unit(const bench *b, const kiln_variant_generator *v, const char *text, int schedules,
-                      unit *u)
-{
+static bool fill_unit(const bench *b, const kiln_variant_generator *v, const char *text,
+                      int schedules, unit *u) {
     kiln_error e = {0};
     memset(u, 0, sizeof *u);
     if (kiln_problem_parse(&u->problem, text, &e)) {
@@ -632,18 +607,19 @@ static bool fill_unit(const bench *b, const kiln_variant_generator *v, const cha
         return false;
     }
     if (!v->applies(&u->problem, &b->caps, NULL)) return false;
-    while (u->n < schedules && candidate(v, &u->problem, &b->caps, u->n, &u->schedule[u->n])) u->n++;
+    while (u->n < schedules && candidate(v, &u->problem, &b->caps, u->n, &u->schedule[u->n]))
+        u->n++;
     return u->n > 0;
 }
 
 /* ---- conformance of one variant on one device */
 
-static void check_unit(bench *b, const kiln_generator *g, unit *u)
-{
+static void check_unit(bench *b, const kiln_generator *g, unit *u) {
     operands x;
     kiln_error e = {0};
     operands_host(&u->problem, &x);
-    if (!operands_device(b, &u->problem, &x, &e)) report(b, u, 0, "%.400s", e.text);
+    if (!operands_device(b, &u->problem, &x, &e))
+        report(b, u, 0, "%.400s", e.text);
     else
         for (int i = 0; i < u->n && !b->dead; i++) {
             loaded l = {0};
@@ -654,8 +630,7 @@ static void check_unit(bench *b, const kiln_generator *g, unit *u)
 }
 
 static int gather_units(const bench *b, const kiln_variant_generator *v, const struct maker *maker,
-                        unit *units, int count)
-{
+                        unit *units, int count) {
     int n = 0;
     for (int tries = 0; n < count && tries < 60 * count; tries++) {
         char text[512];
@@ -665,8 +640,7 @@ static int gather_units(const bench *b, const kiln_variant_generator *v, const s
     return n;
 }
 
-static void check_units(bench *b, const kiln_generator *g, unit *units, int n)
-{
+static void check_units(bench *b, const kiln_generator *g, unit *units, int n) {
     int ahead = (int)sysconf(_SC_NPROCESSORS_ONLN), started = 0;
     for (int i = 0; i < n && (i < started || !b->dead); i++) {
         while (started < n && started < i + ahead && !b->dead) compile_start(b, &units[started++]);
@@ -676,8 +650,7 @@ static void check_units(bench *b, const kiln_generator *g, unit *units, int n)
     }
 }
 
-static void check_variant(bench *b, const kiln_generator *g, const kiln_variant_generator *v)
-{
+static void check_variant(bench *b, const kiln_generator *g, const kiln_variant_generator *v) {
     const struct maker *maker = maker_of(g->family->name);
     int count = option.count > 0 ? option.count : 10, failed = failures, before = checked;
     char id[32];
@@ -698,23 +671,26 @@ static void check_variant(bench *b, const kiln_generator *g, const kiln_variant_
     free(units);
 }
 
-static bool wanted(const char *filter, const char *name) { return !filter || !strcmp(filter, name); }
+static bool wanted(const char *filter, const char *name) {
+    return !filter || !strcmp(filter, name);
+}
 
-static void check_one(bench *b)
-{
+static void check_one(bench *b) {
     static unit u;
     kiln_error e = {0};
     memset(&u, 0, sizeof u);
     u.n = 1;
     if (kiln_problem_parse(&u.problem, option.problem, &e) ||
-        (option.schedule && kiln_schedule_parse(u.problem.family, &u.schedule[0], option.schedule, &e))) {
+        (option.schedule &&
+         kiln_schedule_parse(u.problem.family, &u.schedule[0], option.schedule, &e))) {
         fprintf(stderr, "check_device: %s\n", e.text);
         exit(2);
     }
     const kiln_generator *g = kiln_generator_of(u.problem.family);
     for (const kiln_variant_generator *v = g->variants; v->variant; v++) {
         kiln_text why = {0}, text = {0};
-        if (option.schedule ? v->variant != u.schedule[0].variant : !wanted(option.variant, v->variant->name))
+        if (option.schedule ? v->variant != u.schedule[0].variant
+                            : !wanted(option.variant, v->variant->name))
             continue;
         bool fits = v->applies(&u.problem, &b->caps, &why);
         if (fits && !option.schedule) u.schedule[0] = v->start(&u.problem, &b->caps);
@@ -753,16 +729,15 @@ typedef struct race {
     runner *runner;
 } race;
 
-static bool run_once(race *r, runner *x, kiln_error *e)
-{
+static bool run_once(race *r, runner *x, kiln_error *e) {
     operands *set = &r->set[r->next++ % r->n_sets];
     if (!x->vendor) return enqueue(r->b, &x->program, set, e);
-    return !x->vendor->run(x->handle, set->bound[MATMUL_A], set->bound[MATMUL_B], set->bound[MATMUL_OUT], e);
+    return !x->vendor->run(x->handle, set->bound[MATMUL_A], set->bound[MATMUL_B],
+                           set->bound[MATMUL_OUT], e);
 }
 
 /* Seconds of one execution, averaged over the runner's repeats in one region; below 0: failed. */
-static double run_timed(race *r, runner *x)
-{
+static double run_timed(race *r, runner *x) {
     kiln_error e = {0};
     const kiln_target *t = r->b->t;
     bool host = x->vendor && x->vendor->host, ok = true;
@@ -778,8 +753,7 @@ static double run_timed(race *r, runner *x)
 }
 
 /* Chooses repeats (2 ms a region) and takes the median of 7. */
-static void time_quickly(race *r, runner *x)
-{
+static void time_quickly(race *r, runner *x) {
     x->repeats = 1;
     double first = run_timed(r, x);
     if (x->usable) first = run_timed(r, x);
@@ -789,20 +763,21 @@ static void time_quickly(race *r, runner *x)
     if (x->usable) x->median = median_of(x->samples, 7);
 }
 
-static void print_runner(const race *r, const runner *x, double flops, double bytes, double vendor)
-{
+static void print_runner(const race *r, const runner *x, double flops, double bytes,
+                         double vendor) {
     printf("  %9.1f us %8.1f TFLOP/s %8.1f GB/s", x->median * 1e6, flops / x->median * 1e-12,
            bytes / x->median * 1e-9);
     if (vendor > 0) printf(" %6.1f %% of vendor", 100 * vendor / x->median);
     kiln_kernel_facts f;
-    if (!x->vendor && !r->b->t->facts(r->b->d, x->program.kernel[0], &x->program.program.launch[0], &f))
-        printf(" | %d registers, %d local, %d blocks", f.registers, f.local_bytes, f.blocks_per_unit);
+    if (!x->vendor &&
+        !r->b->t->facts(r->b->d, x->program.kernel[0], &x->program.program.launch[0], &f))
+        printf(" | %d registers, %d local, %d blocks", f.registers, f.local_bytes,
+               f.blocks_per_unit);
     printf(" | %s\n", x->name);
     fflush(stdout);
 }
 
-static void time_finals(race *r, double flops, double bytes)
-{
+static void time_finals(race *r, double flops, double bytes) {
     double until = now_seconds() + 0.3, vendor = 0;
     int first = draw(1000) % (r->n ? r->n : 1);
     while (r->n && now_seconds() < until && r->runner[0].usable) run_timed(r, &r->runner[0]);
@@ -823,8 +798,7 @@ static void time_finals(race *r, double flops, double bytes)
 
 /* ---- operand sets: together more than three caches */
 
-static bool make_sets(race *r, kiln_error *e)
-{
+static bool make_sets(race *r, kiln_error *e) {
     int64_t bytes = 1;
     for (int i = 0; i < r->p->n_operands; i++)
         if (!r->p->operand[i].scalar) bytes += kiln_operand_bytes(&r->p->operand[i]);
@@ -843,8 +817,7 @@ static bool make_sets(race *r, kiln_error *e)
     return true;
 }
 
-static void free_sets(race *r)
-{
+static void free_sets(race *r) {
     for (int i = r->n_sets - 1; i >= 0; i--) {
         if (i) memset(r->set[i].host, 0, sizeof r->set[i].host);
         operands_free(r->b, &r->set[i]);
@@ -854,16 +827,26 @@ static void free_sets(race *r)
 
 /* ---- vendors */
 
-static kiln_gemm gemm_of(const kiln_problem *p)
-{
+static kiln_gemm gemm_of(const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
-    return (kiln_gemm){.m = v.m, .n = v.n, .k = v.k, .batch = v.batch, .lda = v.lda, .ldb = v.ldb,
-                       .ldc = v.ldo, .stride_a = v.stride_a, .stride_b = v.stride_b,
-                       .stride_c = v.stride_o, .a = v.a, .b = v.b, .c = v.out, .ta = v.ta, .tb = v.tb};
+    return (kiln_gemm){.m = v.m,
+                       .n = v.n,
+                       .k = v.k,
+                       .batch = v.batch,
+                       .lda = v.lda,
+                       .ldb = v.ldb,
+                       .ldc = v.ldo,
+                       .stride_a = v.stride_a,
+                       .stride_b = v.stride_b,
+                       .stride_c = v.stride_o,
+                       .a = v.a,
+                       .b = v.b,
+                       .c = v.out,
+                       .ta = v.ta,
+                       .tb = v.tb};
 }
 
-static void add_vendors(race *r)
-{
+static void add_vendors(race *r) {
     if (strcmp(r->p->family->name, "matmul")) return;
     kiln_gemm g = gemm_of(r->p);
     const operands *s = &r->set[0];
@@ -874,25 +857,29 @@ static void add_vendors(race *r)
         memset(x, 0, sizeof *x);
         x->vendor = v->vendor;
         x->handle = v->vendor->open(r->b->d, &g, &e);
-        x->usable = x->handle && !v->vendor->prepare(x->handle, s->bound[MATMUL_A], s->bound[MATMUL_B],
-                                                     s->bound[MATMUL_OUT], &e);
+        x->usable = x->handle && !v->vendor->prepare(x->handle, s->bound[MATMUL_A],
+                                                     s->bound[MATMUL_B], s->bound[MATMUL_OUT], &e);
         kiln_text words = {0};
         if (x->usable) v->vendor->describe(x->handle, &words);
-        snprintf(x->name, sizeof x->name, "vendor %s %.250s", v->vendor->name, kiln_text_get(&words));
+        snprintf(x->name, sizeof x->name, "vendor %s %.250s", v->vendor->name,
+                 kiln_text_get(&words));
         kiln_text_free(&words);
-        if (!x->usable) printf("  vendor %s: %s\n", v->vendor->name, e.text);
-        else time_quickly(r, x), r->n++;
+        if (!x->usable)
+            printf("  vendor %s: %s\n", v->vendor->name, e.text);
+        else
+            time_quickly(r, x), r->n++;
         if (x->handle && !x->usable) v->vendor->close(x->handle);
     }
 }
 
 /* ---- one problem on one device */
 
-static void gather_runners(race *r, const kiln_generator *g, unit *units, int *n_units)
-{
-    int schedules = 1 + (option.count >= 0 ? option.count : 8), per_unit = r->b->caps.arch_number ? 1 : UNIT_MAX;
+static void gather_runners(race *r, const kiln_generator *g, unit *units, int *n_units) {
+    int schedules = 1 + (option.count >= 0 ? option.count : 8),
+        per_unit = r->b->caps.arch_number ? 1 : UNIT_MAX;
     for (const kiln_variant_generator *v = g->variants; v->variant; v++) {
-        if (!wanted(option.variant, v->variant->name) || !v->applies(r->p, &r->b->caps, NULL)) continue;
+        if (!wanted(option.variant, v->variant->name) || !v->applies(r->p, &r->b->caps, NULL))
+            continue;
         for (int i = 0; i < schedules && r->n < RUNNERS_MAX; i++) {
             unit *u = &units[*n_units];
             u->problem = *r->p;
@@ -910,28 +897,27 @@ static void gather_runners(race *r, const kiln_generator *g, unit *units, int *n
     }
 }
 
-static int faster_first(const void *a, const void *b)
-{
+static int faster_first(const void *a, const void *b) {
     const runner *x = a, *y = b;
     if (x->usable != y->usable) return y->usable - x->usable;
     return (x->median > y->median) - (x->median < y->median);
 }
 
 /* Keeps the best few and the start schedules; unloads the rest. */
-static void keep_finalists(race *r)
-{
+static void keep_finalists(race *r) {
     qsort(r->runner, (size_t)r->n, sizeof *r->runner, faster_first);
     int kept = 0;
     for (int i = 0; i < r->n; i++) {
         runner *x = &r->runner[i];
-        if (x->usable && (kept < FINALISTS || !strncmp(x->name, "[start]", 7))) r->runner[kept++] = *x;
-        else unload(r->b, &x->program);
+        if (x->usable && (kept < FINALISTS || !strncmp(x->name, "[start]", 7)))
+            r->runner[kept++] = *x;
+        else
+            unload(r->b, &x->program);
     }
     r->n = kept;
 }
 
-static void time_candidates(race *r, const kiln_generator *g, unit *units, int n_units)
-{
+static void time_candidates(race *r, const kiln_generator *g, unit *units, int n_units) {
     double flops = g->flops(r->p), bytes = g->bytes(r->p);
     int ahead = (int)sysconf(_SC_NPROCESSORS_ONLN), started = 0, x = 0;
     for (int i = 0; i < n_units && (i < started || !r->b->dead); i++) {
@@ -942,15 +928,16 @@ static void time_candidates(race *r, const kiln_generator *g, unit *units, int n
             runner *me = &r->runner[x];
             me->usable = verify(r->b, g, me->u, me->index, &r->set[0], &me->program, 4);
             if (me->usable) time_quickly(r, me);
-            if (me->usable) print_runner(r, me, flops, bytes, 0);
-            else unload(r->b, &me->program);
+            if (me->usable)
+                print_runner(r, me, flops, bytes, 0);
+            else
+                unload(r->b, &me->program);
         }
         free(units[i].blob.data);
     }
 }
 
-static void time_problem(bench *b, const char *text)
-{
+static void time_problem(bench *b, const char *text) {
     kiln_problem p;
     kiln_error e = {0};
     if (kiln_problem_parse(&p, text, &e)) {
@@ -971,8 +958,10 @@ static void time_problem(bench *b, const char *text)
     keep_finalists(&r);
     if (!b->dead) add_vendors(&r), time_finals(&r, g->flops(&p), g->bytes(&p));
     for (int i = 0; i < r.n; i++) {
-        if (r.runner[i].vendor) r.runner[i].vendor->close(r.runner[i].handle);
-        else unload(b, &r.runner[i].program);
+        if (r.runner[i].vendor)
+            r.runner[i].vendor->close(r.runner[i].handle);
+        else
+            unload(b, &r.runner[i].program);
     }
     free_sets(&r);
     free(units);
@@ -981,8 +970,7 @@ static void time_problem(bench *b, const char *text)
 
 /* ---- devices and arguments */
 
-static void check_device(const kiln_target *t, const kiln_caps *caps)
-{
+static void check_device(const kiln_target *t, const kiln_caps *caps) {
     char id[32];
     kiln_error e = {0};
     kiln_caps_id(caps, id);
@@ -1008,8 +996,7 @@ static void check_device(const kiln_target *t, const kiln_caps *caps)
     if (!b.dead) t->close(b.d);
 }
 
-static int check_devices(void)
-{
+static int check_devices(void) {
     int seen = 0;
     for (int i = 0; kiln_targets[i]; i++) {
         static kiln_caps caps[16];
@@ -1023,19 +1010,18 @@ static int check_devices(void)
     return seen;
 }
 
-static int usage(const char *what)
-{
-    fprintf(stderr,
-            "check_device: %s\n"
-            "usage: check_device [--target cuda|opencl:1|..] [--family F] [--variant V] [--count N]\n"
-            "                    [--seed S] [--problem TEXT [--schedule TEXT]]\n"
-            "       check_device --time [--target T] [--variant V] [--count N] PROBLEM...\n",
-            what);
+static int usage(const char *what) {
+    fprintf(
+        stderr,
+        "check_device: %s\n"
+        "usage: check_device [--target cuda|opencl:1|..] [--family F] [--variant V] [--count N]\n"
+        "                    [--seed S] [--problem TEXT [--schedule TEXT]]\n"
+        "       check_device --time [--target T] [--variant V] [--count N] PROBLEM...\n",
+        what);
     return 2;
 }
 
-static const char **text_option(const char *name)
-{
+static const char **text_option(const char *name) {
     if (!strcmp(name, "--target")) return &option.target;
     if (!strcmp(name, "--family")) return &option.family;
     if (!strcmp(name, "--variant")) return &option.variant;
@@ -1043,39 +1029,44 @@ static const char **text_option(const char *name)
     return strcmp(name, "--schedule") ? NULL : &option.schedule;
 }
 
-static bool number(const char *text, long long *value)
-{
+static bool number(const char *text, long long *value) {
     char *end;
     *value = strtoll(text, &end, 10);
     return *text && !*end && *value >= 0 && *value < 1000000;
 }
 
-static int parse_arguments(int argc, char **argv)
-{
+static int parse_arguments(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         long long value;
         const char **text = text_option(argv[i]);
         bool count = !strcmp(argv[i], "--count"), seed = !strcmp(argv[i], "--seed");
-        if (!strcmp(argv[i], "--time")) option.time = true;
+        if (!strcmp(argv[i], "--time"))
+            option.time = true;
         else if (argv[i][0] != '-' && option.n_problems < PROBLEMS_MAX)
             option.problems[option.n_problems++] = argv[i];
-        else if (!text && !count && !seed) return usage(argv[i]);
-        else if (i + 1 == argc) return usage("an option without its value");
-        else if (text) *text = argv[++i];
-        else if (!number(argv[++i], &value)) return usage("a number from 0 to 999999 is needed");
-        else if (count) option.count = (int)value;
-        else option.seed = (uint64_t)value;
+        else if (!text && !count && !seed)
+            return usage(argv[i]);
+        else if (i + 1 == argc)
+            return usage("an option without its value");
+        else if (text)
+            *text = argv[++i];
+        else if (!number(argv[++i], &value))
+            return usage("a number from 0 to 999999 is needed");
+        else if (count)
+            option.count = (int)value;
+        else
+            option.seed = (uint64_t)value;
     }
-    if (option.time != (option.n_problems > 0)) return usage("--time goes with problems, and they with it");
+    if (option.time != (option.n_problems > 0))
+        return usage("--time goes with problems, and they with it");
     return option.schedule && !option.problem ? usage("--schedule needs --problem") : 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     int status = parse_arguments(argc, argv);
     if (status) return status;
     int seen = check_devices();
-    printf("check_device: %d devices, %d candidates, %d failures, seed %llu\n", seen, checked, failures,
-           (unsigned long long)option.seed);
+    printf("check_device: %d devices, %d candidates, %d failures, seed %llu\n", seen, checked,
+           failures, (unsigned long long)option.seed);
     return failures || !seen;
 }

@@ -69,8 +69,7 @@ FUNC void NAME(copy)(u32 to, const u8 *from, int bytes) { emulate_copy(to, from,
 FUNC void NAME(copies_end)(void) { emulate_copies_end(); }
 FUNC void NAME(matrices)(u32 *r, u32 at) { emulate_matrices(r, at, false); }
 FUNC void NAME(matrices_trans)(u32 *r, u32 at) { emulate_matrices(r, at, true); }
-FUNC void NAME(mma)(ACC *c, const u32 *a, const u32 *b)
-{
+FUNC void NAME(mma)(ACC *c, const u32 *a, const u32 *b) {
 #if ACC_INT
     emulate_mma_int(c, a, b);
 #else
@@ -78,8 +77,7 @@ FUNC void NAME(mma)(ACC *c, const u32 *a, const u32 *b)
 #endif
 }
 FUNC void NAME(warp_barrier)(void) { warp_sync(); }
-FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum)
-{
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum) {
     for (int e = 0; e < STORE; e++) {
         emulate_store(batch * stride_o + row * ldo + col + e, row < m && col + e < n);
         p_out[batch * stride_o + row * ldo + col + e] = sum[e];
@@ -89,22 +87,23 @@ FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *
 #include "kernels/matmul/mma_sm80.cuh"
 
 /* One thread's run of launch `which`, with the arguments that the program gives it. */
-static void NAME(run)(const kiln_launch *l, int which, void *const *operand, void *work)
-{
+static void NAME(run)(const kiln_launch *l, int which, void *const *operand, void *work) {
     const kiln_arg *g = l->arg;
     int e = which ? 1 : 8 + 3 * (SPLIT > 1);
 #if SPLIT > 1
     if (which == 1)
-        NAME(reduce)(work, g[e].value.i, g[e + 1].value.i, g[e + 2].value.i, g[e + 3].value.i,
-                     operand[2]);
+        NAME(reduce)
+        (work, g[e].value.i, g[e + 1].value.i, g[e + 2].value.i, g[e + 3].value.i, operand[2]);
     else
-        NAME(main)(operand[0], operand[1], (int)g[2].value.i, (int)g[3].value.i, g[4].value.i,
-                   g[5].value.i, g[6].value.i, g[7].value.i, g[8].value.i, g[9].value.i, work);
+        NAME(main)
+        (operand[0], operand[1], (int)g[2].value.i, (int)g[3].value.i, g[4].value.i, g[5].value.i,
+         g[6].value.i, g[7].value.i, g[8].value.i, g[9].value.i, work);
 #else
     (void)work;
-    NAME(main)(operand[0], operand[1], (int)g[2].value.i, (int)g[3].value.i, g[4].value.i,
-               g[5].value.i, g[6].value.i, g[7].value.i, g[e].value.i, g[e + 1].value.i,
-               g[e + 2].value.i, g[e + 3].value.i, operand[2]);
+    NAME(main)
+    (operand[0], operand[1], (int)g[2].value.i, (int)g[3].value.i, g[4].value.i, g[5].value.i,
+     g[6].value.i, g[7].value.i, g[e].value.i, g[e + 1].value.i, g[e + 2].value.i, g[e + 3].value.i,
+     operand[2]);
 #endif
 }
 

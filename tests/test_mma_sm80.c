@@ -55,30 +55,25 @@ static struct {
     int threads, now, arrived, generation;
     int block[3], blocks[3];
     ucontext_t scheduler;
-    bool late;             /* copies arrive when a wait demands them, not at once */
+    bool late; /* copies arrive when a wait demands them, not at once */
     kiln_type type;
     const u8 *low[2], *high[2]; /* the operands' memory */
     int64_t pool_bytes, out_elements;
-    u8 *hits;              /* per element of the result: times stored */
+    u8 *hits; /* per element of the result: times stored */
     int64_t conflicts;
 } run;
 static u8 *emulated_pool, *stacks;
 
-static void pause_thread(void)
-{
-    swapcontext(&run.thread[run.now].context, &run.scheduler);
-}
+static void pause_thread(void) { swapcontext(&run.thread[run.now].context, &run.scheduler); }
 
-static void block_sync(void)
-{
+static void block_sync(void) {
     int generation = run.generation;
     if (++run.arrived == run.threads) run.arrived = 0, run.generation++;
     while (run.generation == generation) pause_thread();
 }
 
 /* What a lane leaves in the halves [generation % 2] before this call is there for all after it. */
-static int warp_sync(void)
-{
+static int warp_sync(void) {
     warp_state *w = &run.warp[run.now / 32];
     int generation = w->generation;
     if (++w->arrived == 32) w->arrived = 0, w->generation++;
@@ -86,19 +81,19 @@ static int warp_sync(void)
     return generation % 2;
 }
 
-static void deliver(thread_state *t, int before_group)
-{
+static void deliver(thread_state *t, int before_group) {
     int kept = 0;
     for (int i = 0; i < t->n_pending; i++) {
         pending_copy *c = &t->pending[i];
-        if (c->group < before_group) memcpy(emulated_pool + c->to, c->data, (size_t)c->size);
-        else t->pending[kept++] = *c;
+        if (c->group < before_group)
+            memcpy(emulated_pool + c->to, c->data, (size_t)c->size);
+        else
+            t->pending[kept++] = *c;
     }
     t->n_pending = kept;
 }
 
-static void emulate_copy(u32 to, const u8 *from, int bytes, int size)
-{
+static void emulate_copy(u32 to, const u8 *from, int bytes, int size) {
     thread_state *t = &run.thread[run.now];
     assert_true(bytes >= 0 && bytes <= size && to % (u32)size == 0 && to + size <= run.pool_bytes);
     bool a = from >= run.low[0] && from + bytes <= run.high[0];
@@ -113,15 +108,13 @@ static void emulate_copy(u32 to, const u8 *from, int bytes, int size)
 
 static void emulate_copies_end(void) { run.thread[run.now].group++; }
 
-static void emulate_copies_wait(int left)
-{
+static void emulate_copies_wait(int left) {
     thread_state *t = &run.thread[run.now];
     deliver(t, t->group - left);
 }
 
 /* ldmatrix.x4: the 8 addresses of a matrix must lie in 8 different 16-byte columns of the banks. */
-static void emulate_matrices(u32 *r, u32 at, bool trans)
-{
+static void emulate_matrices(u32 *r, u32 at, bool trans) {
     warp_state *w = &run.warp[run.now / 32];
     int lane = run.now % 32;
     assert_true(at % 16 == 0 && at + 16 <= run.pool_bytes);
@@ -133,15 +126,15 @@ static void emulate_matrices(u32 *r, u32 at, bool trans)
         run.conflicts += banks != 255;
         u16 pair[2];
         for (int e = 0; e < 2; e++) {
-            int row = trans ? lane % 4 * 2 + e : lane / 4, col = trans ? lane / 4 : lane % 4 * 2 + e;
+            int row = trans ? lane % 4 * 2 + e : lane / 4,
+                col = trans ? lane / 4 : lane % 4 * 2 + e;
             memcpy(&pair[e], emulated_pool + line[j * 8 + row] + col * 2, 2);
         }
         memcpy(&r[j], pair, 4);
     }
 }
 
-static int meet_mma(const u32 *a, const u32 *b)
-{
+static int meet_mma(const u32 *a, const u32 *b) {
     warp_state *w = &run.warp[run.now / 32];
     int half = w->generation % 2, lane = run.now % 32;
     memcpy(w->a[half][lane], a, 16);
@@ -149,16 +142,14 @@ static int meet_mma(const u32 *a, const u32 *b)
     return warp_sync();
 }
 
-static double value_at(const void *word, int i)
-{
+static double value_at(const void *word, int i) {
     size_t bytes = kiln_type_bytes(run.type);
     return kiln_type_read(run.type, (const u8 *)word + (size_t)i * bytes);
 }
 
 /* Row `row` of A (16 x 32 bytes) times column `col` of B, by the fragments' layout: register 0 row
  * g, 1 row g + 8, 2 and 3 the same 16 bytes further along k; lane g * 4 + t has bytes 4t..4t+3. */
-static double dot(const warp_state *w, int half, int row, int col)
-{
+static double dot(const warp_state *w, int half, int row, int col) {
     double sum = 0;
     int per_word = 4 / (int)kiln_type_bytes(run.type);
     for (int t = 0; t < 4; t++)
@@ -169,22 +160,20 @@ static double dot(const warp_state *w, int half, int row, int col)
     return sum;
 }
 
-static void emulate_mma_float(float *c, const u32 *a, const u32 *b)
-{
+static void emulate_mma_float(float *c, const u32 *a, const u32 *b) {
     int half = meet_mma(a, b), lane = run.now % 32;
     for (int e = 0; e < 4; e++)
-        c[e] += (float)dot(&run.warp[run.now / 32], half, lane / 4 + e / 2 * 8, lane % 4 * 2 + e % 2);
+        c[e] +=
+            (float)dot(&run.warp[run.now / 32], half, lane / 4 + e / 2 * 8, lane % 4 * 2 + e % 2);
 }
 
-static void emulate_mma_int(int *c, const u32 *a, const u32 *b)
-{
+static void emulate_mma_int(int *c, const u32 *a, const u32 *b) {
     int half = meet_mma(a, b), lane = run.now % 32;
     for (int e = 0; e < 4; e++)
         c[e] += (int)dot(&run.warp[run.now / 32], half, lane / 4 + e / 2 * 8, lane % 4 * 2 + e % 2);
 }
 
-static void emulate_store(int64_t element, bool inside)
-{
+static void emulate_store(int64_t element, bool inside) {
     assert_true(inside && element >= 0 && element < run.out_elements);
     run.hits[element]++;
 }
@@ -216,7 +205,6 @@ typedef int8_t storage_i8;
 #define __align__(bytes) _Alignas(bytes)
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
-
 
 #define NAME(x) nn_##x
 #include "tests/mma_sm80_emulated.h"
@@ -298,12 +286,21 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 
 /* ---- running a problem */
 
-static kiln_caps caps_of(int arch)
-{
-    kiln_caps c = {.target = "cuda", .kind = KILN_DEVICE_GPU, .arch_number = arch, .units = 132,
-                   .warp = 32, .max_threads = 1024, .registers_unit = 65536, .threads_unit = 2048,
-                   .shared_bytes = 232448, .shared_unit_bytes = 233472, .align_bytes = 256,
-                   .cache_bytes = 50 << 20, .memory_bytes = 1ll << 37, .clusters = arch >= 90,
+static kiln_caps caps_of(int arch) {
+    kiln_caps c = {.target = "cuda",
+                   .kind = KILN_DEVICE_GPU,
+                   .arch_number = arch,
+                   .units = 132,
+                   .warp = 32,
+                   .max_threads = 1024,
+                   .registers_unit = 65536,
+                   .threads_unit = 2048,
+                   .shared_bytes = 232448,
+                   .shared_unit_bytes = 233472,
+                   .align_bytes = 256,
+                   .cache_bytes = 50 << 20,
+                   .memory_bytes = 1ll << 37,
+                   .clusters = arch >= 90,
                    .tensor_maps = arch >= 90};
     if (arch == 80) c.units = 108, c.shared_bytes = 166912, c.shared_unit_bytes = 167936;
     snprintf(c.arch, sizeof c.arch, arch == 90 ? "sm_90a" : "sm_%d", arch);
@@ -317,16 +314,15 @@ static struct {
     int which;
 } job;
 
-static void thread_main(void)
-{
+static void thread_main(void) {
     job.x->run(job.launch, job.which, job.operand, job.work);
-    assert_int_equal(run.thread[run.now].n_pending, 0); /* they would land in the epilogue's memory */
+    assert_int_equal(run.thread[run.now].n_pending,
+                     0); /* they would land in the epilogue's memory */
     run.thread[run.now].done = true;
     pause_thread();
 }
 
-static void start_thread(int i)
-{
+static void start_thread(int i) {
     thread_state *t = &run.thread[i];
     t->done = false, t->group = 0, t->n_pending = 0;
     getcontext(&t->context);
@@ -335,8 +331,7 @@ static void start_thread(int i)
     makecontext(&t->context, thread_main, 0);
 }
 
-static void run_block(void)
-{
+static void run_block(void) {
     memset(run.warp, 0, sizeof run.warp);
     memset(emulated_pool, 0xff, (size_t)run.pool_bytes); /* NaN, -1 */
     run.arrived = run.generation = 0;
@@ -351,8 +346,7 @@ static void run_block(void)
     }
 }
 
-static void run_launch(const kiln_launch *l, int which)
-{
+static void run_launch(const kiln_launch *l, int which) {
     job.launch = l, job.which = which;
     run.threads = (int)l->block[0];
     run.pool_bytes = l->shared_bytes;
@@ -365,23 +359,20 @@ static void run_launch(const kiln_launch *l, int which)
 }
 
 /* Small integers: every sum is exact in float, so results must be equal, not near. */
-static void fill(const kiln_operand *o, u8 *to, uint64_t seed)
-{
+static void fill(const kiln_operand *o, u8 *to, uint64_t seed) {
     size_t bytes = kiln_type_bytes(o->type);
     for (int64_t i = 0; i < kiln_operand_elements(o); i++)
         kiln_type_write(o->type, to + (size_t)i * bytes,
                         (double)(kiln_random64(seed, (uint64_t)i) % 9) - 4);
 }
 
-static double stored(const kiln_problem *p, int i, int64_t batch, int64_t row, int64_t col)
-{
+static double stored(const kiln_problem *p, int i, int64_t batch, int64_t row, int64_t col) {
     const kiln_operand *o = &p->operand[i];
     int64_t at = batch * o->batch_stride + row * o->ld + col;
     return kiln_type_read(o->type, (u8 *)job.operand[i] + (size_t)at * kiln_type_bytes(o->type));
 }
 
-static double expected(const kiln_problem *p, int64_t batch, int64_t row, int64_t col)
-{
+static double expected(const kiln_problem *p, int64_t batch, int64_t row, int64_t col) {
     matmul v = kiln_matmul_view(p);
     double sum = 0;
     for (int64_t l = 0; l < v.k; l++)
@@ -390,8 +381,7 @@ static double expected(const kiln_problem *p, int64_t batch, int64_t row, int64_
     return sum;
 }
 
-static void compare(const kiln_problem *p, const char *text)
-{
+static void compare(const kiln_problem *p, const char *text) {
     matmul v = kiln_matmul_view(p);
     for (int64_t b = 0; b < v.batch; b++)
         for (int64_t i = 0; i < v.m; i++)
@@ -403,8 +393,7 @@ static void compare(const kiln_problem *p, const char *text)
             }
 }
 
-static void hold_operands(const kiln_problem *p)
-{
+static void hold_operands(const kiln_problem *p) {
     for (int i = 0; i < 3; i++) {
         size_t bytes = (size_t)kiln_operand_bytes(&p->operand[i]);
         job.operand[i] = aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -415,11 +404,10 @@ static void hold_operands(const kiln_problem *p)
     run.hits = calloc((size_t)run.out_elements, 1);
 }
 
-static void check_instance(const instance *x, const char *sizes, bool late)
-{
+static void check_instance(const instance *x, const char *sizes, bool late) {
     char text[256];
-    snprintf(text, sizeof text, "matmul %s type=%s out=%s ta=%d tb=%d", sizes, kiln_type_name(x->type),
-             x->type == KILN_I8 ? "i32" : "f32", x->ta, x->tb);
+    snprintf(text, sizeof text, "matmul %s type=%s out=%s ta=%d tb=%d", sizes,
+             kiln_type_name(x->type), x->type == KILN_I8 ? "i32" : "f32", x->ta, x->tb);
     kiln_problem p;
     kiln_error e;
     kiln_caps caps = caps_of(90);
@@ -442,28 +430,24 @@ static void check_instance(const instance *x, const char *sizes, bool late)
     free(run.hits);
 }
 
-static void check_both(const instance *x, const char *sizes)
-{
+static void check_both(const instance *x, const char *sizes) {
     check_instance(x, sizes, true);
     check_instance(x, sizes, false);
 }
 
-static int prepare(void **state)
-{
+static int prepare(void **state) {
     (void)state;
     stacks = malloc((size_t)THREADS_MAX * STACK);
     return stacks ? 0 : -1;
 }
 
-static int clean(void **state)
-{
+static int clean(void **state) {
     (void)state;
     free(stacks);
     return 0;
 }
 
-static void test_layouts(void **state)
-{
+static void test_layouts(void **state) {
     (void)state;
     check_both(&nn_instance, "m=130 n=72 k=104");
     check_both(&nt_instance, "m=65 n=136 k=72");
@@ -473,22 +457,19 @@ static void test_layouts(void **state)
     check_both(&nn_instance, "m=3 n=8 k=33 batch=3 lda=40 ldb=16 ldo=24");
 }
 
-static void test_integers(void **state)
-{
+static void test_integers(void **state) {
     (void)state;
     check_both(&i8_instance, "m=70 n=68 k=400");
     check_both(&i8_small_instance, "m=33 n=66 k=132");
 }
 
-static void test_split_and_narrow(void **state)
-{
+static void test_split_and_narrow(void **state) {
     (void)state;
     check_both(&split_instance, "m=66 n=68 k=300 batch=2");
     check_both(&flat_instance, "m=17 n=130 k=190");
 }
 
-static void test_large_tiles(void **state)
-{
+static void test_large_tiles(void **state) {
     (void)state;
     check_both(&large_instance, "m=128 n=256 k=136");
     check_both(&twin_instance, "m=136 n=136 k=264");
@@ -498,8 +479,7 @@ static void test_large_tiles(void **state)
 /* ---- compiling for GPUs that are not here */
 
 /* The number before `words` in a compiler's log, -1 when they are not there. */
-static int number_before(const char *log, const char *words)
-{
+static int number_before(const char *log, const char *words) {
     const char *at = strstr(log, words);
     if (!at) return -1;
     while (at > log && at[-1] != ',' && at[-1] != '\n') at--;
@@ -507,8 +487,8 @@ static int number_before(const char *log, const char *words)
 }
 
 /* Compiles one schedule; false when NVRTC is not installed. */
-static bool compile(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s, bool start)
-{
+static bool compile(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+                    bool start) {
     kiln_text source = {0}, log = {0}, words = {0};
     kiln_blob blob = {0};
     kiln_error e = {0};
@@ -529,8 +509,7 @@ static bool compile(const kiln_problem *p, const kiln_caps *caps, const kiln_sch
     return !rc;
 }
 
-static kiln_schedule any_legal(const kiln_problem *p, const kiln_caps *caps, uint64_t seed)
-{
+static kiln_schedule any_legal(const kiln_problem *p, const kiln_caps *caps, uint64_t seed) {
     kiln_space space = {.variant = &kiln_matmul_mma_sm80};
     kiln_matmul_mma_sm80_generator.space(p, caps, &space);
     uint64_t size = (uint64_t)kiln_space_size(&space);
@@ -542,13 +521,13 @@ static kiln_schedule any_legal(const kiln_problem *p, const kiln_caps *caps, uin
     return kiln_variant_default(&kiln_matmul_mma_sm80);
 }
 
-static void test_compiles_without_spills(void **state)
-{
+static void test_compiles_without_spills(void **state) {
     static const char *const problems[] = {
         "matmul m=4096 n=4096 k=4096 type=bf16",
         "matmul m=4096 n=4096 k=4096 type=bf16 ta=1 tb=1 out=f32",
         "matmul m=4096 n=4096 k=4096 type=f16 ta=1 : out = gelu(acc + bias[n]) + res[m,n]",
-        "matmul m=512 n=512 k=4096 type=f16 tb=1 pre=f32 : pre[m,n] = acc * scale[m]; out = relu(acc)",
+        "matmul m=512 n=512 k=4096 type=f16 tb=1 pre=f32 : pre[m,n] = acc * scale[m]; out = "
+        "relu(acc)",
         "matmul m=4096 n=4096 k=4096 a=i8 b=i8 tb=1",
         "matmul m=100 n=101 k=102 a=i8 b=i8 tb=1 lda=104 ldb=104 out=bf16 : out = acc * scale[m]",
         "matmul m=16 n=4096 k=4100 type=bf16 tb=1",
@@ -564,9 +543,11 @@ static void test_compiles_without_spills(void **state)
             if (kiln_problem_parse(&p, problems[i], &e)) fail_msg("%s: %s", problems[i], e.text);
             kiln_schedule start = kiln_matmul_mma_sm80_generator.start(&p, &caps);
             kiln_schedule other = any_legal(&p, &caps, (uint64_t)seed + i);
-            if (!start.variant->legal(&p, &caps, &start, NULL)) fail_msg("%s: illegal start", problems[i]);
+            if (!start.variant->legal(&p, &caps, &start, NULL))
+                fail_msg("%s: illegal start", problems[i]);
             if (!compile(&p, &caps, &start, true)) {
-                print_message("SKIPPED: NVRTC is not installed, nothing was compiled for sm_%d\n", arch);
+                print_message("SKIPPED: NVRTC is not installed, nothing was compiled for sm_%d\n",
+                              arch);
                 skip();
             }
             if (arch == 90) compile(&p, &caps, &other, false);
@@ -574,8 +555,7 @@ static void test_compiles_without_spills(void **state)
 }
 
 /* Every illegal point says why; there is enough to search and not too much. */
-static void check_space(const char *text, const kiln_caps *caps)
-{
+static void check_space(const char *text, const kiln_caps *caps) {
     kiln_problem p;
     kiln_error e;
     int64_t legal = 0, silent = 0;
@@ -594,8 +574,7 @@ static void check_space(const char *text, const kiln_caps *caps)
     assert_int_equal(silent, 0);
 }
 
-static void test_space_and_reasons(void **state)
-{
+static void test_space_and_reasons(void **state) {
     (void)state;
     kiln_problem p;
     kiln_error e;
@@ -613,11 +592,10 @@ static void test_space_and_reasons(void **state)
     assert_false(kiln_matmul_mma_sm80_generator.applies(&p, &caps, NULL));
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts), cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_split_and_narrow), cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_layouts),           cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_split_and_narrow),  cmocka_unit_test(test_large_tiles),
         cmocka_unit_test(test_space_and_reasons), cmocka_unit_test(test_compiles_without_spills),
     };
     return cmocka_run_group_tests(tests, prepare, clean);

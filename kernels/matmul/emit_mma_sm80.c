@@ -5,15 +5,16 @@
 #include <math.h>
 
 /* Types, layout, device, and rows that cp.async can copy at all: then some schedule is legal. */
-static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why)
-{
+static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {
     matmul v = kiln_matmul_view(p);
     int64_t element = (int64_t)kiln_type_bytes(v.a);
     if (caps->arch_number < 80)
         return kiln_matmul_no(why, "mma.sync with cp.async needs compute capability 8.0 or newer");
     if (v.a != v.b || (v.a != KILN_F16 && v.a != KILN_BF16 && v.a != KILN_I8))
-        return kiln_matmul_no(why, "mma.sync here multiplies f16 by f16, bf16 by bf16 or i8 by i8, not "
-                              "%s by %s", kiln_type_name(v.a), kiln_type_name(v.b));
+        return kiln_matmul_no(why,
+                              "mma.sync here multiplies f16 by f16, bf16 by bf16 or i8 by i8, not "
+                              "%s by %s",
+                              kiln_type_name(v.a), kiln_type_name(v.b));
     if (v.a == KILN_I8 && (v.ta || !v.tb))
         return kiln_matmul_no(why, "i8 operands must be contiguous along k (ta=0 tb=1)");
     if ((v.lda | v.ldb) * element % 4)
@@ -23,16 +24,14 @@ static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why
 }
 
 /* Widest copy that rows allow. */
-static int widest_copy(const kiln_problem *p)
-{
+static int widest_copy(const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
     int64_t element = (int64_t)kiln_type_bytes(v.a), rows = (v.lda | v.ldb) * element;
     return rows % 16 == 0 ? 16 : rows % 8 == 0 ? 8 : 4;
 }
 
 /* Widest piece of a row: 16 bytes of `out`, at most 8 columns. */
-static int widest_store(const kiln_problem *p, const kiln_caps *caps)
-{
+static int widest_store(const kiln_problem *p, const kiln_caps *caps) {
     int width = 16 / (int)kiln_type_bytes(kiln_matmul_view(p).out);
     if (width > 8) width = 8;
     while (width > 1 && !kiln_matmul_epilogue_aligned(p, caps, width, NULL)) width /= 2;
@@ -44,8 +43,7 @@ static int widest_store(const kiln_problem *p, const kiln_caps *caps)
                    (int[]){__VA_ARGS__})
 
 /* Few tiles leave SMs idle: then k is worth splitting, and the order of tiles hardly matters. */
-static void add_splits(const matmul *v, const kiln_caps *caps, kiln_space *space)
-{
+static void add_splits(const matmul *v, const kiln_caps *caps, kiln_space *space) {
     int64_t blocks = (v->m + 127) / 128 * ((v->n + 127) / 128) * v->batch;
     if (blocks >= 2 * caps->units) {
         ADD(space, "stages", 2, 3, 4, 5, 6);
@@ -55,20 +53,27 @@ static void add_splits(const matmul *v, const kiln_caps *caps, kiln_space *space
     }
     ADD(space, "stages", 3, 4, 6);
     ADD(space, "group", 8);
-    if (blocks >= caps->units / 2) ADD(space, "split", 1, 2, 3, 4);
-    else ADD(space, "split", 1, 2, 4, 8);
+    if (blocks >= caps->units / 2)
+        ADD(space, "split", 1, 2, 3, 4);
+    else
+        ADD(space, "split", 1, 2, 4, 8);
 }
 
-static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
-{
+static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     *out = (kiln_space){.variant = &kiln_matmul_mma_sm80};
     matmul v = kiln_matmul_view(p);
-    if (v.m <= 64) ADD(out, "tm", 16, 32, 64, 128);
-    else ADD(out, "tm", 64, 128, 256);
-    if (v.n <= 64) ADD(out, "tn", 16, 32, 64, 128);
-    else ADD(out, "tn", 64, 128, 256);
-    if (v.a == KILN_I8) ADD(out, "tk", 64, 128);
-    else ADD(out, "tk", 32, 64);
+    if (v.m <= 64)
+        ADD(out, "tm", 16, 32, 64, 128);
+    else
+        ADD(out, "tm", 64, 128, 256);
+    if (v.n <= 64)
+        ADD(out, "tn", 16, 32, 64, 128);
+    else
+        ADD(out, "tn", 64, 128, 256);
+    if (v.a == KILN_I8)
+        ADD(out, "tk", 64, 128);
+    else
+        ADD(out, "tk", 32, 64);
     ADD(out, "warps_m", 1, 2, 4);
     ADD(out, "warps_n", 1, 2, 4);
     ADD(out, "resident", 1, 2, 3);
@@ -93,8 +98,7 @@ static const candidate candidates[] = {
 };
 
 static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, const kiln_caps *caps,
-                                 int tk, int stages, int split)
-{
+                                 int tk, int stages, int split) {
     kiln_schedule s = kiln_variant_default(&kiln_matmul_mma_sm80);
     kiln_schedule_set(&s, "tm", c->tm);
     kiln_schedule_set(&s, "tn", c->tn);
@@ -111,9 +115,9 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
 
 /* In multiply-adds of one SM. Partial sums cost their bytes: 8 each, at 64 multiply-adds a byte
  * (about what an SM does in the time its share of the memory moves one). */
-static double estimate(const candidate *c, const matmul *v, const kiln_caps *caps, int split)
-{
-    double tiles = ceil((double)v->m / c->tm) * ceil((double)v->n / c->tn) * (double)v->batch * split;
+static double estimate(const candidate *c, const matmul *v, const kiln_caps *caps, int split) {
+    double tiles =
+        ceil((double)v->m / c->tm) * ceil((double)v->n / c->tn) * (double)v->batch * split;
     double units = caps->units > 0 ? caps->units : 1;
     double waves = ceil(tiles / (units * c->resident));
     double depth = (double)v->k / split + 64; /* the ring fills before the first mma */
@@ -123,8 +127,7 @@ static double estimate(const candidate *c, const matmul *v, const kiln_caps *cap
 
 /* The deepest ring of 4 or fewer slots that is legal, first with long slots. */
 static bool fit(const candidate *c, const kiln_problem *p, const kiln_caps *caps, int split,
-                kiln_schedule *out)
-{
+                kiln_schedule *out) {
     int element = (int)kiln_type_bytes(kiln_matmul_view(p).a);
     for (int bytes = 128; bytes >= 64; bytes /= 2)
         for (int stages = 4; stages >= 3; stages--) {
@@ -134,8 +137,7 @@ static bool fit(const candidate *c, const kiln_problem *p, const kiln_caps *caps
     return false;
 }
 
-static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps)
-{
+static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
     matmul v = kiln_matmul_view(p);
     kiln_schedule best = kiln_variant_default(&kiln_matmul_mma_sm80), s;
     double least = INFINITY;
@@ -148,9 +150,8 @@ static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps)
     return best;
 }
 
-static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s, kiln_text *out,
-                  kiln_error *e)
-{
+static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+                  kiln_text *out, kiln_error *e) {
     (void)caps;
     kiln_text undefs = {0};
     kiln_emit_knobs(out, &undefs, s);

@@ -24,22 +24,19 @@ typedef struct shape {
     int slot_bytes, shared_bytes, registers;
 } shape;
 
-static int slabs_of(int room, int mi)
-{
+static int slabs_of(int room, int mi) {
     if (room >= mi) return mi;
     if (room >= 4 && mi % 4 == 0) return 4;
     return room >= 2 && mi % 2 == 0 ? 2 : 1;
 }
 
-static int shared_bytes(const shape *x, int stages, int warps)
-{
+static int shared_bytes(const shape *x, int stages, int warps) {
     int slab = 16 * (x->wtn + 8) * 4, ring = stages * x->slot_bytes;
     int staged = warps * slabs_of(ring / warps / slab, x->mi) * slab;
     return ring > staged ? ring : staged;
 }
 
-static shape shape_of(const matmul *v, const kiln_schedule *s)
-{
+static shape shape_of(const matmul *v, const kiln_schedule *s) {
     const int *k = s->value, warps = k[WARPS_M] * k[WARPS_N];
     shape x = {.element = (int)kiln_type_bytes(v->a), .threads = warps * 32};
     x.wtm = k[TM] / k[WARPS_M], x.wtn = k[TN] / k[WARPS_N];
@@ -54,41 +51,43 @@ static shape shape_of(const matmul *v, const kiln_schedule *s)
     return x;
 }
 
-static bool legal_types(const matmul *v, kiln_text *why)
-{
+static bool legal_types(const matmul *v, kiln_text *why) {
     bool sixteen = v->a == v->b && (v->a == KILN_F16 || v->a == KILN_BF16);
     bool eight = v->a == KILN_I8 && v->b == KILN_I8;
     if (!sixteen && !eight)
-        return kiln_matmul_no(why, "mma.sync here multiplies f16 by f16, bf16 by bf16 or i8 by i8, not "
-                              "%s by %s", kiln_type_name(v->a), kiln_type_name(v->b));
+        return kiln_matmul_no(why,
+                              "mma.sync here multiplies f16 by f16, bf16 by bf16 or i8 by i8, not "
+                              "%s by %s",
+                              kiln_type_name(v->a), kiln_type_name(v->b));
     if (eight && (v->ta || !v->tb))
         return kiln_matmul_no(why, "i8 operands must be contiguous along k (ta=0 tb=1): ldmatrix "
-                              "transposes 16-bit elements only");
+                                   "transposes 16-bit elements only");
     return true;
 }
 
-static bool legal_device(const kiln_caps *caps, kiln_text *why)
-{
+static bool legal_device(const kiln_caps *caps, kiln_text *why) {
     if (caps->arch_number >= 80) return true;
     return kiln_matmul_no(why, "mma.sync with cp.async needs compute capability 8.0 or newer");
 }
 
-static bool positive(const kiln_schedule *s, kiln_text *why)
-{
+static bool positive(const kiln_schedule *s, kiln_text *why) {
     for (int i = 0; knobs[i].name; i++)
         if (s->value[i] < 1 || s->value[i] > 1024)
-            return kiln_matmul_no(why, "%s=%d is not between 1 and 1024", knobs[i].name, s->value[i]);
+            return kiln_matmul_no(why, "%s=%d is not between 1 and 1024", knobs[i].name,
+                                  s->value[i]);
     return true;
 }
 
-static bool legal_tiles(const kiln_schedule *s, const matmul *v, kiln_text *why)
-{
+static bool legal_tiles(const kiln_schedule *s, const matmul *v, kiln_text *why) {
     const int *k = s->value, element = (int)kiln_type_bytes(v->a);
     if (k[TM] % (16 * k[WARPS_M]) || k[TN] % (16 * k[WARPS_N]))
-        return kiln_matmul_no(why, "a %dx%d tile does not divide into %dx%d warps of whole 16x16 "
-                              "fragments", k[TM], k[TN], k[WARPS_M], k[WARPS_N]);
+        return kiln_matmul_no(why,
+                              "a %dx%d tile does not divide into %dx%d warps of whole 16x16 "
+                              "fragments",
+                              k[TM], k[TN], k[WARPS_M], k[WARPS_N]);
     if (k[TK] * element % 64)
-        return kiln_matmul_no(why, "tk=%d: a slot needs an even number of 32-byte steps along k", k[TK]);
+        return kiln_matmul_no(why, "tk=%d: a slot needs an even number of 32-byte steps along k",
+                              k[TK]);
     if (k[STAGES] < 2) return kiln_matmul_no(why, "the ring needs 2 slots or more");
     if (k[COPY] != 16 && k[COPY] != 8 && k[COPY] != 4)
         return kiln_matmul_no(why, "copy=%d: cp.async moves 16, 8 or 4 bytes", k[COPY]);
@@ -97,89 +96,93 @@ static bool legal_tiles(const kiln_schedule *s, const matmul *v, kiln_text *why)
     return true;
 }
 
-static bool legal_warps(const kiln_schedule *s, const shape *x, const kiln_caps *caps, kiln_text *why)
-{
+static bool legal_warps(const kiln_schedule *s, const shape *x, const kiln_caps *caps,
+                        kiln_text *why) {
     const int *k = s->value;
     int room = caps->registers_unit > 0 ? caps->registers_unit : 65536;
     room = room / (x->threads * k[RESIDENT]) / 8 * 8;
     if (room > 255) room = 255;
     if (x->threads < 128)
-        return kiln_matmul_no(why, "%d warps: an SM has four schedulers, a block needs 4 warps or more",
+        return kiln_matmul_no(why,
+                              "%d warps: an SM has four schedulers, a block needs 4 warps or more",
                               x->threads / 32);
     if (x->threads > caps->max_threads)
-        return kiln_matmul_no(why, "%d threads: a block has at most %d", x->threads, caps->max_threads);
+        return kiln_matmul_no(why, "%d threads: a block has at most %d", x->threads,
+                              caps->max_threads);
     if (x->wtm < 16 || x->wtn < 16 || x->registers > room)
-        return kiln_matmul_no(why, "a %dx%d warp tile takes about %d registers a thread; %d blocks of %d "
-                              "threads leave %d", x->wtm, x->wtn, x->registers, k[RESIDENT], x->threads,
-                              room);
+        return kiln_matmul_no(
+            why,
+            "a %dx%d warp tile takes about %d registers a thread; %d blocks of %d "
+            "threads leave %d",
+            x->wtm, x->wtn, x->registers, k[RESIDENT], x->threads, room);
     return true;
 }
 
-static bool legal_shared(const kiln_schedule *s, const shape *x, const kiln_caps *caps, kiln_text *why)
-{
+static bool legal_shared(const kiln_schedule *s, const shape *x, const kiln_caps *caps,
+                         kiln_text *why) {
     int resident = s->value[RESIDENT], reserved = 1024; /* the driver's own part of a block's */
     if (x->shared_bytes > caps->shared_bytes)
-        return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d", x->shared_bytes,
-                              caps->shared_bytes);
+        return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d",
+                              x->shared_bytes, caps->shared_bytes);
     if (caps->shared_unit_bytes > 0 &&
         resident * (x->shared_bytes + reserved) > caps->shared_unit_bytes)
-        return kiln_matmul_no(why, "%d resident blocks of %d bytes: an SM has %d bytes of shared memory",
+        return kiln_matmul_no(why,
+                              "%d resident blocks of %d bytes: an SM has %d bytes of shared memory",
                               resident, x->shared_bytes, caps->shared_unit_bytes);
     return true;
 }
 
 /* All threads copy alike: whole rounds of whole lines. */
-static bool legal_copies(int line, int lines, int copy, int threads, char operand, kiln_text *why)
-{
+static bool legal_copies(int line, int lines, int copy, int threads, char operand, kiln_text *why) {
     int parts = line / copy;
     bool fits = line % copy == 0 && parts <= threads && threads % parts == 0;
     int rounds = fits && lines % (threads / parts) == 0 ? lines / (threads / parts) : 0;
     if (rounds >= 1 && rounds <= 32) return true;
-    return kiln_matmul_no(why, "%c's tile, %d lines of %d bytes, does not divide evenly into %d-byte "
-                          "copies by %d threads", operand, lines, line, copy, threads);
+    return kiln_matmul_no(why,
+                          "%c's tile, %d lines of %d bytes, does not divide evenly into %d-byte "
+                          "copies by %d threads",
+                          operand, lines, line, copy, threads);
 }
 
 static bool legal_alignment(const kiln_problem *p, const matmul *v, const kiln_schedule *s,
-                            const kiln_caps *caps, kiln_text *why)
-{
+                            const kiln_caps *caps, kiln_text *why) {
     int64_t copy = s->value[COPY], element = (int64_t)kiln_type_bytes(v->a);
     if (v->lda * element % copy || v->ldb * element % copy || caps->align_bytes % copy)
-        return kiln_matmul_no(why, "%d-byte copies need rows of a and b (%lld and %lld bytes) and their "
-                              "buffers aligned to that", (int)copy, (long long)(v->lda * element),
+        return kiln_matmul_no(why,
+                              "%d-byte copies need rows of a and b (%lld and %lld bytes) and their "
+                              "buffers aligned to that",
+                              (int)copy, (long long)(v->lda * element),
                               (long long)(v->ldb * element));
     return kiln_matmul_epilogue_aligned(p, caps, s->value[STORE], why);
 }
 
-static int64_t tiles(const matmul *v, const kiln_schedule *s)
-{
+static int64_t tiles(const matmul *v, const kiln_schedule *s) {
     int64_t tm = s->value[TM], tn = s->value[TN];
     return ((v->m + tm - 1) / tm) * ((v->n + tn - 1) / tn);
 }
 
 /* Elements of k in a part. */
-static int64_t part_of(const matmul *v, const kiln_schedule *s)
-{
+static int64_t part_of(const matmul *v, const kiln_schedule *s) {
     int64_t tk = s->value[TK], steps = (v->k + tk - 1) / tk, split = s->value[SPLIT];
     return (steps + split - 1) / split * tk;
 }
 
-static bool legal_sizes(const matmul *v, const kiln_schedule *s, kiln_text *why)
-{
+static bool legal_sizes(const matmul *v, const kiln_schedule *s, kiln_text *why) {
     int64_t most = 1 << 29; /* byte counts along an axis are ints in the kernel */
     if (v->m > most || v->n > most || v->k > most)
         return kiln_matmul_no(why, "m, n and k must not exceed %lld here", (long long)most);
     if (v->batch > 65535) return kiln_matmul_no(why, "batch is more than 65535, the grid's limit");
     if (tiles(v, s) > INT32_MAX) return kiln_matmul_no(why, "more than 2^31 - 1 tiles");
     if (part_of(v, s) * (s->value[SPLIT] - 1) >= v->k && s->value[SPLIT] > 1)
-        return kiln_matmul_no(why, "k=%lld does not give each of %d parts a slot of %d", (long long)v->k,
-                              s->value[SPLIT], s->value[TK]);
+        return kiln_matmul_no(why, "k=%lld does not give each of %d parts a slot of %d",
+                              (long long)v->k, s->value[SPLIT], s->value[TK]);
     if (s->value[SPLIT] > 1 && (v->m * (v->n / s->value[STORE]) + 255) / 256 > INT32_MAX)
         return kiln_matmul_no(why, "the result is too large for the launch that sums the parts");
     return true;
 }
 
-static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s, kiln_text *why)
-{
+static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+                  kiln_text *why) {
     matmul v = kiln_matmul_view(p);
     if (!legal_device(caps, why) || !legal_types(&v, why) || !positive(s, why) ||
         !legal_tiles(s, &v, why))
@@ -194,9 +197,8 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
 
 /* ---- launches */
 
-static kiln_launch *launch(kiln_program *out, const char *entry, int64_t grid, int64_t batch, int split,
-                           int threads)
-{
+static kiln_launch *launch(kiln_program *out, const char *entry, int64_t grid, int64_t batch,
+                           int split, int threads) {
     kiln_launch *l = &out->launch[out->n_launches++];
     *l = (kiln_launch){.grid = {(uint32_t)grid, (uint32_t)batch, (uint32_t)split},
                        .block = {(uint32_t)threads, 1, 1}};
@@ -204,8 +206,7 @@ static kiln_launch *launch(kiln_program *out, const char *entry, int64_t grid, i
     return l;
 }
 
-static void operand_args(kiln_launch *l, const matmul *v, int64_t part_k)
-{
+static void operand_args(kiln_launch *l, const matmul *v, int64_t part_k) {
     kiln_matmul_arg_operand(l, MATMUL_A);
     kiln_matmul_arg_operand(l, MATMUL_B);
     kiln_matmul_arg_i32(l, (int32_t)v->k);
@@ -217,8 +218,7 @@ static void operand_args(kiln_launch *l, const matmul *v, int64_t part_k)
 }
 
 static void split_args(kiln_program *out, const kiln_problem *p, const matmul *v,
-                       const kiln_schedule *s)
-{
+                       const kiln_schedule *s) {
     kiln_launch *l = &out->launch[0];
     kiln_matmul_arg_i64(l, v->m);
     kiln_matmul_arg_i64(l, v->n);
@@ -231,8 +231,7 @@ static void split_args(kiln_program *out, const kiln_problem *p, const matmul *v
 }
 
 static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
-                   kiln_program *out, kiln_error *e)
-{
+                   kiln_program *out, kiln_error *e) {
     (void)caps, (void)e;
     matmul v = kiln_matmul_view(p);
     shape x = shape_of(&v, s);
@@ -240,8 +239,10 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     kiln_launch *l = launch(out, "main", tiles(&v, s), v.batch, s->value[SPLIT], x.threads);
     l->shared_bytes = (uint32_t)x.shared_bytes;
     operand_args(l, &v, part_of(&v, s));
-    if (s->value[SPLIT] > 1) split_args(out, p, &v, s);
-    else kiln_matmul_arg_epilogue(l, p);
+    if (s->value[SPLIT] > 1)
+        split_args(out, p, &v, s);
+    else
+        kiln_matmul_arg_epilogue(l, p);
     return KILN_OK;
 }
 

@@ -26,8 +26,9 @@
  * NAME(reduce) finishes: the sum runs in a fixed order, so results repeat bit by bit.
  *
  * The emitter puts before this file: the parameters below, what matmul.h's
- * kiln_matmul_emit_problem lists, and NAME(finish) for STORE elements. The file is kept in the common part of C and CUDA C++, with the
- * instructions in one place (PRIMITIVES), so that tests run all of it on a CPU. */
+ * kiln_matmul_emit_problem lists, and NAME(finish) for STORE elements. The file is kept in the
+ * common part of C and CUDA C++, with the instructions in one place (PRIMITIVES), so that tests
+ * run all of it on a CPU. */
 #ifndef TM
 #define TM 128 /* tile of the result */
 #define TN 256
@@ -153,7 +154,7 @@ typedef struct {
 
 /* base: the operand at k = k0; ld in bytes; mn0 and mn: this block's first and the last+1 row of A
  * (column of B). by_k: one line a k. */
-FUNC void NAME(feed_at)(NAME(feed) * to, const u8 *base, i64 ld, int mn0, int mn, int line_bytes,
+FUNC void NAME(feed_at)(NAME(feed) *to, const u8 *base, i64 ld, int mn0, int mn, int line_bytes,
                         int rounds, bool by_k) {
     const int parts = line_bytes / COPY, lines = THREADS / parts;
     NAME(feed) f;
@@ -177,17 +178,17 @@ FUNC void NAME(feed_at)(NAME(feed) * to, const u8 *base, i64 ld, int mn0, int mn
 }
 
 /* Round r of the next tile into the tile at `to`; k_left elements of k are still to come. */
-FUNC void NAME(feed_round)(const NAME(feed) * f, u32 to, int r, int k_left, int line_bytes,
+FUNC void NAME(feed_round)(const NAME(feed) *f, u32 to, int r, int k_left, int line_bytes,
                            bool by_k) {
     const int lines = THREADS / (line_bytes / COPY), line = f->line + r * lines;
     const int along = min(max(k_left * ELEMENT - f->part, 0), COPY);
     const int bytes = by_k ? (line < k_left ? f->bytes : 0) : (f->inside >> r & 1 ? along : 0);
-    NAME(copy)
-    (to + PLACE(line_bytes, line, f->part / 16) + f->part % 16, f->from + r * f->round, bytes);
+    const u32 at = to + PLACE(line_bytes, line, f->part / 16) + f->part % 16;
+    NAME(copy)(at, f->from + r * f->round, bytes);
 }
 
 /* Piece `piece` of `pieces` of the next slot: spread over the k-steps, copies hide behind mma. */
-FUNC void NAME(feed_piece)(const NAME(feed) * a, const NAME(feed) * b, u32 slot, int k_left,
+FUNC void NAME(feed_piece)(const NAME(feed) *a, const NAME(feed) *b, u32 slot, int k_left,
                            int piece, int pieces) {
     UNROLL for (int r = 0; r < ROUNDS_A; r++) {
         if (r * pieces / (ROUNDS_A + ROUNDS_B) == piece)
@@ -219,13 +220,14 @@ FUNC void NAME(offsets)(u32 *a, u32 *b, int warp_m, int warp_n) {
 FUNC void NAME(load)(u32 (*fa)[4], u32 (*fb)[2], const u32 *off_a, const u32 *off_b, u32 slot,
                      int ks) {
     UNROLL for (int i = 0; i < MI; i++) {
-        if (TRANSPOSE_A) NAME(matrices_trans)(fa[i], slot + off_a[TRANSPOSE_A ? i : 0] + ks * 16 * LINE_A);
-        else NAME(matrices)(fa[i], slot + off_a[TRANSPOSE_A ? 0 : ks] + i * 16 * LINE_A);
+        const u32 lane = slot + off_a[TRANSPOSE_A ? i : ks];
+        if (TRANSPOSE_A) NAME(matrices_trans)(fa[i], lane + ks * 16 * LINE_A);
+        else NAME(matrices)(fa[i], lane + i * 16 * LINE_A);
     }
     UNROLL for (int j = 0; j < NI / 2; j++) {
-        const u32 at = slot + TILE_A;
-        if (TRANSPOSE_B) NAME(matrices)(fb[2 * j], at + off_b[TRANSPOSE_B ? ks : 0] + j * 16 * LINE_B);
-        else NAME(matrices_trans)(fb[2 * j], at + off_b[TRANSPOSE_B ? 0 : j] + ks * 16 * LINE_B);
+        const u32 lane = slot + TILE_A + off_b[TRANSPOSE_B ? ks : j];
+        if (TRANSPOSE_B) NAME(matrices)(fb[2 * j], lane + j * 16 * LINE_B);
+        else NAME(matrices_trans)(fb[2 * j], lane + ks * 16 * LINE_B);
     }
 }
 
@@ -324,8 +326,10 @@ NAME(main)(const STORAGE(TA) *RESTRICT a, const STORAGE(TB) *RESTRICT b, int k, 
     a += batch * stride_a + k0 * (TRANSPOSE_A ? lda : 1);
     b += batch * stride_b + k0 * (TRANSPOSE_B ? 1 : ldb);
     NAME(feed) feed_a, feed_b;
-    NAME(feed_at)(&feed_a, (const u8 *)a, lda * ELEMENT, row0, (int)m, LINE_A, ROUNDS_A, TRANSPOSE_A);
-    NAME(feed_at)(&feed_b, (const u8 *)b, ldb * ELEMENT, col0, (int)n, LINE_B, ROUNDS_B, !TRANSPOSE_B);
+    NAME(feed_at)(&feed_a, (const u8 *)a, lda * ELEMENT, row0, (int)m, LINE_A, ROUNDS_A,
+                  TRANSPOSE_A);
+    NAME(feed_at)(&feed_b, (const u8 *)b, ldb * ELEMENT, col0, (int)n, LINE_B, ROUNDS_B,
+                  !TRANSPOSE_B);
     u32 off_a[OFFSETS_A], off_b[OFFSETS_B];
     NAME(offsets)(off_a, off_b, warp_m, warp_n);
 
