@@ -145,8 +145,10 @@ int kiln_emit_reference_unit(const kiln_problem *p, const kiln_caps *caps, kiln_
                              kiln_error *e) {
     const kiln_generator *g = kiln_generator_of(p->family);
     if (!caps->f64)
-        return kiln_fail(e, KILN_UNSUPPORTED, "%s has no double arithmetic, which the reference "
-                         "needs; rows are checked on the host instead", caps->name);
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "%s has no double arithmetic, which the reference "
+                         "needs; rows are checked on the host instead",
+                         caps->name);
     if (!g || !g->reference_source)
         return kiln_fail(e, KILN_UNSUPPORTED, "family %s has no reference in this build",
                          p->family->name);

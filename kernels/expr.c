@@ -42,7 +42,8 @@ static double op_flops(kiln_op op) {
     switch (op) {
     case KILN_OP_CONST:
     case KILN_OP_OPERAND:
-    case KILN_OP_RESULT: return 0;
+    case KILN_OP_RESULT:
+        return 0;
     case KILN_OP_EXP:
     case KILN_OP_LOG:
     case KILN_OP_SQRT:
@@ -52,8 +53,10 @@ static double op_flops(kiln_op op) {
     case KILN_OP_SIGMOID:
     case KILN_OP_SILU:
     case KILN_OP_GELU:
-    case KILN_OP_GELU_TANH: return 8;
-    default: return 1;
+    case KILN_OP_GELU_TANH:
+        return 8;
+    default:
+        return 1;
     }
 }
 

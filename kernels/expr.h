@@ -44,7 +44,7 @@
     X(SIGMOID, "sigmoid", 1, CALL)                                                                 \
     X(RELU, "relu", 1, CALL)                                                                       \
     X(SILU, "silu", 1, CALL)                                                                       \
-    X(GELU, "gelu", 1, CALL)           /* exact: x (1 + erf(x / sqrt 2)) / 2 */                     \
+    X(GELU, "gelu", 1, CALL)           /* exact: x (1 + erf(x / sqrt 2)) / 2 */                    \
     X(GELU_TANH, "gelu_tanh", 1, CALL) /* the tanh form of Hendrycks and Gimpel */                 \
     X(FLOOR, "floor", 1, CALL)                                                                     \
     X(MAX2, "max", 2, CALL)                                                                        \
@@ -69,12 +69,13 @@ bool kiln_op_reduces(kiln_op op);
 enum { KILN_NODES_MAX = 192, KILN_STATEMENTS_MAX = 24, KILN_NAME_MAX = 16 };
 
 typedef struct kiln_node {
-    uint8_t op;        /* kiln_op */
-    uint8_t phase;     /* how many row reductions must be finished before this value exists */
-    uint8_t wide;      /* 1: differs along the row; 0: one value for the whole row */
-    uint8_t operand;   /* OPERAND: index into the problem's operands */
-    int16_t arg[3];    /* nodes, all smaller than this node's index: nodes are in SSA order */
-    double value;      /* CONST */
+    uint8_t op;      /* kiln_op */
+    uint8_t phase;   /* how many row reductions must be finished before this value exists; of a
+                        reduction: before its argument does (its own value comes one later) */
+    uint8_t wide;    /* 1: differs along the row; 0: one value for the whole row */
+    uint8_t operand; /* OPERAND: index into the problem's operands */
+    int16_t arg[3];  /* nodes, all smaller than this node's index: nodes are in SSA order */
+    double value;    /* CONST */
 } kiln_node;
 
 typedef struct kiln_statement {
@@ -154,9 +155,9 @@ double kiln_sum_growth(int64_t n);
 int kiln_body_reductions(const kiln_body *b, int16_t node[], int max);
 
 typedef struct kiln_emit_part {
-    int phase;          /* reductions of a lower phase are r<i>; */
-    bool reductions;    /* emit the arguments of reductions of this phase: a<i> = value; */
-    bool outputs;       /* emit o_NAME = value for every stored statement */
+    int phase;       /* reductions of a lower phase are r<i>; */
+    bool reductions; /* emit the arguments of reductions of this phase: a<i> = value; */
+    bool outputs;    /* emit o_NAME = value for every stored statement */
     const char *indent;
     /* operand i's variable name, e.g. "x_bias" */
     void (*operand)(void *context, int operand, kiln_text *out);

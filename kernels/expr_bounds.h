@@ -22,29 +22,28 @@
 #define TINY 1.2e-38
 #define OVER (fabs(t) > 3.4e38 ? 1e300 : 0.0)
 #define SIGMOID(v) (1.0 / (1.0 + exp(-(v))))
-#define GELU_ERROR 1.13 * x + 10.0 * U * fabs(a) + TINY + OVER
+#define GELU_ERROR 1.13 * x + 10.0 * U *fabs(a) + TINY + OVER
 #define TANH_FORM 0.79788456080286536 * (a + 0.044715 * a * a * a)
 #define UNSURE (x + y > 0.0 && fabs(a - b) <= x + y ? 1.0 : 0.0)
 
 #define KILN_BOUNDS(X)                                                                             \
     X(ADD, a + b, x + y + U * fabs(t) + OVER)                                                      \
     X(SUB, a - b, x + y + U * fabs(t) + OVER)                                                      \
-    X(MUL, a * b, fabs(a) * y + fabs(b) * x + x * y + U * fabs(t) + TINY + OVER)                   \
+    X(MUL, a *b, fabs(a) * y + fabs(b) * x + x * y + U * fabs(t) + TINY + OVER)                    \
     X(DIV, a / b, (x + fabs(t) * y) / fmax(fabs(b) - y, 0.0) + 5.0 * U * fabs(t) + TINY + OVER)    \
     X(LT, (a < b ? 1.0 : 0.0), UNSURE)                                                             \
     X(LE, (a <= b ? 1.0 : 0.0), UNSURE)                                                            \
     X(NEG, -a, x)                                                                                  \
     X(ABS, fabs(a), x)                                                                             \
-    X(EXP, exp(a), t * (x * exp(x) + (4.0 + fabs(a)) * 2.0 * U) + TINY + OVER)                     \
+    X(EXP, exp(a), t *(x * exp(x) + (4.0 + fabs(a)) * 2.0 * U) + TINY + OVER)                      \
     X(LOG, log(a), (x > 0.0 ? x / fmax(a - x, 0.0) : 0.0) + 8.0 * U * fabs(t))                     \
-    X(SQRT, sqrt(a),                                                                               \
-      (x > a ? 1e300 : x > 0.0 ? x / (t + sqrt(a - x)) : 0.0) + 8.0 * U * t)                       \
+    X(SQRT, sqrt(a), (x > a ? 1e300 : x > 0.0 ? x / (t + sqrt(a - x)) : 0.0) + 8.0 * U * t)        \
     X(RSQRT, 1.0 / sqrt(a), t * ((x > 0.0 ? x / (2.0 * fmax(a - x, 0.0)) : 0.0) + 8.0 * U))        \
-    X(TANH, tanh(a), x * fmin(1.0, 1.0 - t * t + x) + 8.0 * U * fabs(t))                           \
-    X(ERF, erf(a), x * fmin(1.1284, 1.1284 * exp(-a * a) + x) + 8.0 * U * fabs(t))                 \
+    X(TANH, tanh(a), x *fmin(1.0, 1.0 - t * t + x) + 8.0 * U * fabs(t))                            \
+    X(ERF, erf(a), x *fmin(1.1284, 1.1284 * exp(-a * a) + x) + 8.0 * U * fabs(t))                  \
     X(SIGMOID, SIGMOID(a),                                                                         \
-      x * fmin(0.25, t * (1.0 - t) + 0.1 * x) +                                                    \
-          U * t * (6.0 + (8.0 + 2.0 * fabs(a)) * (1.0 - t)) + TINY)                                \
+      x *fmin(0.25, t *(1.0 - t) + 0.1 * x) + U * t * (6.0 + (8.0 + 2.0 * fabs(a)) * (1.0 - t)) +  \
+          TINY)                                                                                    \
     X(RELU, fmax(a, 0.0), (a + x > 0.0 ? x : 0.0))                                                 \
     X(SILU, a *SIGMOID(a),                                                                         \
       1.1 * x + U * fabs(t) * (8.0 + (8.0 + 2.0 * fabs(a)) * SIGMOID(-a)) +                        \

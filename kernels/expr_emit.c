@@ -25,8 +25,7 @@ static void need(emitter *em, int i) {
 }
 
 static bool accumulates(const emitter *em, int i) {
-    return em->part->reductions && em->reduction[i] >= 0 &&
-           em->b->node[i].phase == em->part->phase;
+    return em->part->reductions && em->reduction[i] >= 0 && em->b->node[i].phase == em->part->phase;
 }
 
 static bool stores(const emitter *em, const kiln_statement *s) {
@@ -59,19 +58,26 @@ static void print_constant(const emitter *em, double value) {
     kiln_text number = {0};
     kiln_number_print(value, !em->bounded, &number);
     const char *digits = kiln_text_get(&number), *point = strpbrk(digits, ".e") ? "" : ".0";
-    if (em->bounded) kiln_text_printf(em->out, "(%s%s)", digits, point);
-    else kiln_text_printf(em->out, "(REAL)(%s%sf)", digits, point);
+    if (em->bounded)
+        kiln_text_printf(em->out, "(%s%s)", digits, point);
+    else
+        kiln_text_printf(em->out, "(REAL)(%s%sf)", digits, point);
     em->out->failed |= number.failed;
     kiln_text_free(&number);
 }
 
 static void print_value(const emitter *em, int i) {
     const kiln_node *n = &em->b->node[i];
-    if (n->op == KILN_OP_CONST) print_constant(em, n->value);
-    else if (n->op == KILN_OP_RESULT) kiln_text_add(em->out, "acc");
-    else if (n->op == KILN_OP_OPERAND) em->part->operand(em->part->context, n->operand, em->out);
-    else if (em->reduction[i] >= 0) kiln_text_printf(em->out, "r%d", em->reduction[i]);
-    else kiln_text_printf(em->out, "t%d", i);
+    if (n->op == KILN_OP_CONST)
+        print_constant(em, n->value);
+    else if (n->op == KILN_OP_RESULT)
+        kiln_text_add(em->out, "acc");
+    else if (n->op == KILN_OP_OPERAND)
+        em->part->operand(em->part->context, n->operand, em->out);
+    else if (em->reduction[i] >= 0)
+        kiln_text_printf(em->out, "r%d", em->reduction[i]);
+    else
+        kiln_text_printf(em->out, "t%d", i);
 }
 
 static void print_error(const emitter *em, int i) {
@@ -120,7 +126,7 @@ static void emit_node(emitter *em, int i) {
         kiln_text_add(em->out, ";\n");
         return;
     }
-    print_macro(op, n->wide && !em->b->node[n->arg[1]].wide, em->out);
+    print_macro(op, op == KILN_OP_DIV && n->wide && !em->b->node[n->arg[1]].wide, em->out);
     for (int k = 0; k < kiln_op_arity(op); k++) {
         kiln_text_add(em->out, k ? ", " : "(");
         print_value(em, n->arg[k]);
@@ -144,9 +150,12 @@ static bool in_word(char c) { return isalnum((unsigned char)c) || c == '_' || c 
 
 static void print_letter(const emitter *em, int i, char letter) {
     const kiln_node *n = &em->b->node[i];
-    if (letter == 't') kiln_text_printf(em->out, "t%d", i);
-    else if (letter >= 'x') print_error(em, n->arg[letter - 'x']);
-    else print_value(em, n->arg[letter - 'a']);
+    if (letter == 't')
+        kiln_text_printf(em->out, "t%d", i);
+    else if (letter >= 'x')
+        print_error(em, n->arg[letter - 'x']);
+    else
+        print_value(em, n->arg[letter - 'a']);
 }
 
 static void print_rule(const emitter *em, int i, const char *rule) {
@@ -154,8 +163,10 @@ static void print_rule(const emitter *em, int i, const char *rule) {
         size_t n = 1;
         if (in_word(*at))
             while (in_word(at[n])) n++;
-        if (n == 1 && strchr("abctxyz", *at)) print_letter(em, i, *at);
-        else kiln_text_add_bytes(em->out, at, n);
+        if (n == 1 && strchr("abctxyz", *at))
+            print_letter(em, i, *at);
+        else
+            kiln_text_add_bytes(em->out, at, n);
         at += n;
     }
 }
@@ -191,8 +202,10 @@ static void emit(const kiln_body *b, const kiln_emit_part *part, bool bounded, k
     for (int i = 0; i < b->n_nodes; i++) {
         if (!em.needed[i] || em.reduction[i] >= 0 || !kiln_op_arity((kiln_op)b->node[i].op))
             continue;
-        if (bounded) emit_bounded_node(&em, i);
-        else emit_node(&em, i);
+        if (bounded)
+            emit_bounded_node(&em, i);
+        else
+            emit_node(&em, i);
     }
     for (int i = 0; i < b->n_nodes; i++)
         if (accumulates(&em, i)) assign(&em, 'a', "", em.reduction[i], b->node[i].arg[0]);

@@ -27,7 +27,8 @@ static kiln_bounded apply(kiln_op op, const kiln_bounded arg[3], double U) {
         break;
         KILN_BOUNDS(X)
 #undef X
-    default: break;
+    default:
+        break;
     }
     return (kiln_bounded){t, e};
 }
@@ -47,9 +48,12 @@ static kiln_bounded node_value(const row *r, int i, int64_t col) {
         bool exact = (double)(float)n->value == n->value;
         return (kiln_bounded){n->value, exact ? 0 : r->u * fabs(n->value)};
     }
-    case KILN_OP_OPERAND: return (kiln_bounded){r->in[n->operand][n->wide ? col : 0], 0};
-    case KILN_OP_RESULT: return r->result ? r->result[col] : (kiln_bounded){NAN, 0};
-    default: break;
+    case KILN_OP_OPERAND:
+        return (kiln_bounded){r->in[n->operand][n->wide ? col : 0], 0};
+    case KILN_OP_RESULT:
+        return r->result ? r->result[col] : (kiln_bounded){NAN, 0};
+    default:
+        break;
     }
     if (kiln_op_reduces((kiln_op)n->op)) return r->reduced[i];
     for (int k = 0; k < kiln_op_arity((kiln_op)n->op); k++) arg[k] = r->node[n->arg[k]];
@@ -73,9 +77,12 @@ static void accumulate(row *r, int phase) {
         kiln_op op = (kiln_op)r->b->node[i].op;
         if (!kiln_op_reduces(op) || r->b->node[i].phase != phase) continue;
         kiln_bounded a = r->node[r->b->node[i].arg[0]], *to = &r->reduced[i];
-        if (op == KILN_OP_RMAX) *to = (kiln_bounded){fmax(to->value, a.value), fmax(to->error, a.error)};
-        else if (op == KILN_OP_RMIN) *to = (kiln_bounded){fmin(to->value, a.value), fmax(to->error, a.error)};
-        else *to = (kiln_bounded){to->value + a.value, to->error + a.error};
+        if (op == KILN_OP_RMAX)
+            *to = (kiln_bounded){fmax(to->value, a.value), fmax(to->error, a.error)};
+        else if (op == KILN_OP_RMIN)
+            *to = (kiln_bounded){fmin(to->value, a.value), fmax(to->error, a.error)};
+        else
+            *to = (kiln_bounded){to->value + a.value, to->error + a.error};
         r->magnitude[i] += fabs(a.value);
     }
 }
@@ -103,7 +110,8 @@ int kiln_body_eval(const kiln_body *b, const double *const *in, const kiln_bound
     row r = {.b = b, .in = in, .result = result, .u = float_roundoff};
     for (int i = 0; i < b->n_nodes; i++)
         if (b->node[i].op == KILN_OP_RESULT && !result)
-            return kiln_fail(e, KILN_BAD_INPUT, "the statements read the family's result, and "
+            return kiln_fail(e, KILN_BAD_INPUT,
+                             "the statements read the family's result, and "
                              "none was given to evaluate them with");
     for (int phase = 0; phase < b->n_phases; phase++) {
         start_reductions(&r, phase);

@@ -56,10 +56,14 @@ static bool accept(parser *ps, char c) {
 static const char *found(const parser *ps, char text[24]) {
     size_t n = 0;
     while (n < 16 && isprint((unsigned char)ps->at[n]) && ps->at[n] != ' ' && ps->at[n] != ';') n++;
-    if (n) snprintf(text, 24, "'%.*s'", (int)n, ps->at);
-    else if (!*ps->at) strcpy(text, "the end");
-    else if (*ps->at == ';') strcpy(text, "';'");
-    else snprintf(text, 24, "byte 0x%02x", (unsigned char)*ps->at);
+    if (n)
+        snprintf(text, 24, "'%.*s'", (int)n, ps->at);
+    else if (!*ps->at)
+        strcpy(text, "the end");
+    else if (*ps->at == ';')
+        strcpy(text, "';'");
+    else
+        snprintf(text, 24, "byte 0x%02x", (unsigned char)*ps->at);
     return text;
 }
 
@@ -188,7 +192,8 @@ static assigned *find_assigned(parser *ps, const char *name) {
 
 static int read_assigned(parser *ps, const char *at, assigned *a, int axes) {
     if (axes != NO_AXES && axes != a->axes)
-        return fail(ps, at, "'%s' was assigned with other axes; read it as it was assigned", a->name);
+        return fail(ps, at, "'%s' was assigned with other axes; read it as it was assigned",
+                    a->name);
     a->used = true;
     return a->node;
 }
@@ -249,8 +254,7 @@ static int parse_named(parser *ps) {
     char name[KILN_NAME_MAX];
     if (!parse_name(ps, name)) return -1;
     bool function = names_function(name);
-    if (accept(ps, '('))
-        return function ? parse_call(ps, at, name) : fail_function(ps, at, name);
+    if (accept(ps, '(')) return function ? parse_call(ps, at, name) : fail_function(ps, at, name);
     if (function) return fail(ps, at, "the function %s needs its arguments in parentheses", name);
     return read_name(ps, at, name);
 }
@@ -303,7 +307,8 @@ static int parse_negative(parser *ps) {
 
 static int parse_unary(parser *ps) {
     if (ps->depth == DEPTH_MAX)
-        return fail(ps, ps->at, "nested deeper than %d; name parts of it in statements of their own",
+        return fail(ps, ps->at,
+                    "nested deeper than %d; name parts of it in statements of their own",
                     DEPTH_MAX);
     ps->depth++;
     int node = accept(ps, '-') ? parse_negative(ps) : parse_primary(ps);
@@ -314,9 +319,12 @@ static int parse_unary(parser *ps) {
 static int parse_product(parser *ps) {
     int node = parse_unary(ps);
     while (node >= 0) {
-        if (accept(ps, '*')) node = add_binary(ps, KILN_OP_MUL, node, parse_unary(ps));
-        else if (accept(ps, '/')) node = add_binary(ps, KILN_OP_DIV, node, parse_unary(ps));
-        else break;
+        if (accept(ps, '*'))
+            node = add_binary(ps, KILN_OP_MUL, node, parse_unary(ps));
+        else if (accept(ps, '/'))
+            node = add_binary(ps, KILN_OP_DIV, node, parse_unary(ps));
+        else
+            break;
     }
     return node;
 }
@@ -324,9 +332,12 @@ static int parse_product(parser *ps) {
 static int parse_sum(parser *ps) {
     int node = parse_product(ps);
     while (node >= 0) {
-        if (accept(ps, '+')) node = add_binary(ps, KILN_OP_ADD, node, parse_product(ps));
-        else if (accept(ps, '-')) node = add_binary(ps, KILN_OP_SUB, node, parse_product(ps));
-        else break;
+        if (accept(ps, '+'))
+            node = add_binary(ps, KILN_OP_ADD, node, parse_product(ps));
+        else if (accept(ps, '-'))
+            node = add_binary(ps, KILN_OP_SUB, node, parse_product(ps));
+        else
+            break;
     }
     return node;
 }
@@ -360,8 +371,10 @@ static bool is_named(const parser *ps, int node) {
 
 static int add_store(parser *ps, const char *at, const char *name, int operand, int node) {
     if (!ps->scope->is_wide(ps->scope->context, operand) && ps->b->node[node].wide)
-        return fail(ps, at, "'%s' has one element per row, but this value differs along the row; "
-                    "reduce it with sum, mean, max or min", name);
+        return fail(ps, at,
+                    "'%s' has one element per row, but this value differs along the row; "
+                    "reduce it with sum, mean, max or min",
+                    name);
     kiln_statement *s = &ps->b->statement[ps->b->n_statements++];
     strcpy(s->name, name);
     s->operand = (int16_t)operand;
@@ -417,8 +430,10 @@ static int check_uses(parser *ps) {
     for (int i = 0; i < ps->n_assigned; i++) {
         const assigned *a = &ps->assigned[i];
         if (!a->stored && !a->used)
-            return kiln_fail(ps->e, KILN_BAD_INPUT, "statements: '%s' is assigned but never used; "
-                             "use it, or declare it as %s=TYPE to store it", a->name, a->name);
+            return kiln_fail(ps->e, KILN_BAD_INPUT,
+                             "statements: '%s' is assigned but never used; "
+                             "use it, or declare it as %s=TYPE to store it",
+                             a->name, a->name);
     }
     return 0;
 }

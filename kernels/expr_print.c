@@ -16,13 +16,18 @@ enum { LOOSE, COMPARE, SUM, PRODUCT, UNARY, PRIMARY };
 static int binding(kiln_op op) {
     switch (op) {
     case KILN_OP_LT:
-    case KILN_OP_LE: return COMPARE;
+    case KILN_OP_LE:
+        return COMPARE;
     case KILN_OP_ADD:
-    case KILN_OP_SUB: return SUM;
+    case KILN_OP_SUB:
+        return SUM;
     case KILN_OP_MUL:
-    case KILN_OP_DIV: return PRODUCT;
-    case KILN_OP_NEG: return UNARY;
-    default: return PRIMARY;
+    case KILN_OP_DIV:
+        return PRODUCT;
+    case KILN_OP_NEG:
+        return UNARY;
+    default:
+        return PRIMARY;
     }
 }
 
@@ -36,9 +41,12 @@ static const char *earlier_name(const printer *pr, int node) {
 static void print_node(const printer *pr, int i, int context);
 
 static void print_leaf(const printer *pr, const kiln_node *n) {
-    if (n->op == KILN_OP_CONST) kiln_number_print(n->value, false, pr->out);
-    else if (n->op == KILN_OP_RESULT) kiln_text_add(pr->out, pr->names->result);
-    else pr->names->operand(pr->names->context, n->operand, pr->out);
+    if (n->op == KILN_OP_CONST)
+        kiln_number_print(n->value, false, pr->out);
+    else if (n->op == KILN_OP_RESULT)
+        kiln_text_add(pr->out, pr->names->result);
+    else
+        pr->names->operand(pr->names->context, n->operand, pr->out);
 }
 
 /* Left operands may bind as tightly as the operator itself, right ones must bind tighter; neither
@@ -86,8 +94,10 @@ void kiln_body_print(const kiln_body *b, const kiln_names *names, kiln_text *out
     for (; pr.statement < b->n_statements; pr.statement++) {
         const kiln_statement *s = &b->statement[pr.statement];
         if (pr.statement) kiln_text_add(out, "; ");
-        if (s->operand >= 0) names->operand(names->context, s->operand, out);
-        else kiln_text_add(out, s->name);
+        if (s->operand >= 0)
+            names->operand(names->context, s->operand, out);
+        else
+            kiln_text_add(out, s->name);
         kiln_text_add(out, " = ");
         print_node(&pr, s->node, LOOSE);
     }

@@ -35,8 +35,10 @@ static void fill_other(const kiln_operand *o, char *to, int64_t n, uint64_t seed
 void kiln_input_fill(const kiln_operand *o, uint64_t seed, int operand, void *host) {
     int64_t n = kiln_operand_elements(o);
     uint64_t own = operand_seed(seed, operand);
-    if (o->type == KILN_F32) fill_f32(host, n, own);
-    else fill_other(o, host, n, own);
+    if (o->type == KILN_F32)
+        fill_f32(host, n, own);
+    else
+        fill_other(o, host, n, own);
 }
 
 double kiln_input_element(const kiln_operand *o, uint64_t seed, int operand, int64_t position) {

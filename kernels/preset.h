@@ -6,7 +6,7 @@
 typedef struct kiln_preset {
     const char *name;
     const char *family;
-    const char *keys;       /* operand declarations; $T stands for the value of type= (f32) */
+    const char *keys; /* operand declarations; $T stands for the value of type= (f32) */
     const char *statements;
     const char *help;
 } kiln_preset;

@@ -119,14 +119,16 @@ static void print_key(const kiln_problem *p, int i, kiln_text *out) {
     if (is_default && !(k->kind == KILN_KEY_TYPE && k->fallback == KILN_NONE)) return;
     if (k->kind == KILN_KEY_TYPE)
         kiln_text_printf(out, " %s=%s", k->name, kiln_type_name((kiln_type)p->value[i]));
-    else kiln_text_printf(out, " %s=%lld", k->name, (long long)p->value[i]);
+    else
+        kiln_text_printf(out, " %s=%lld", k->name, (long long)p->value[i]);
 }
 
 static void print_declarations(const kiln_problem *p, kiln_text *out) {
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (has_key(p, o->name)) continue;
-        if (o->scalar) kiln_text_printf(out, " %s=scalar", o->name);
+        if (o->scalar)
+            kiln_text_printf(out, " %s=scalar", o->name);
         else if (o->type != default_type(p))
             kiln_text_printf(out, " %s=%s", o->name, kiln_type_name(o->type));
     }
@@ -192,11 +194,15 @@ static int read_words(reader *r, const char *at, const char *end) {
     while ((at = skip_spaces(at)) < end) {
         size_t length = strcspn(at, " \t\r\n:"), n = strcspn(at, " \t\r\n:=");
         if (at[n] != '=')
-            return kiln_fail(r->e, KILN_BAD_INPUT, "problem: '%s' is no key=value; statements "
-                             "follow a colon", shown(at, length, text));
+            return kiln_fail(r->e, KILN_BAD_INPUT,
+                             "problem: '%s' is no key=value; statements "
+                             "follow a colon",
+                             shown(at, length, text));
         if (!is_name(at, n))
-            return kiln_fail(r->e, KILN_BAD_INPUT, "problem: '%s' is no name; use letters, digits "
-                             "and _, at most %d", shown(at, n, text), KILN_NAME_MAX - 1);
+            return kiln_fail(r->e, KILN_BAD_INPUT,
+                             "problem: '%s' is no name; use letters, digits "
+                             "and _, at most %d",
+                             shown(at, n, text), KILN_NAME_MAX - 1);
         char name[KILN_NAME_MAX] = "";
         memcpy(name, at, n);
         if (find_word(r, name))
@@ -251,10 +257,12 @@ static int fail_family(reader *r, const char *name, size_t n) {
         kiln_text_printf(&known, " %s", (*f)->name);
     for (const kiln_preset *p = kiln_presets; p->name; p++)
         kiln_text_printf(&known, " %s", p->name);
-    if (n) kiln_fail(r->e, KILN_BAD_INPUT, "problem: '%s' is no family or preset; there are%s",
-                     shown(name, n, text), kiln_text_get(&known));
-    else kiln_fail(r->e, KILN_BAD_INPUT, "problem: the text is empty; begin with one of%s",
-                   kiln_text_get(&known));
+    if (n)
+        kiln_fail(r->e, KILN_BAD_INPUT, "problem: '%s' is no family or preset; there are%s",
+                  shown(name, n, text), kiln_text_get(&known));
+    else
+        kiln_fail(r->e, KILN_BAD_INPUT, "problem: the text is empty; begin with one of%s",
+                  kiln_text_get(&known));
     kiln_text_free(&known);
     return KILN_BAD_INPUT;
 }
@@ -265,8 +273,10 @@ static int fail_key(reader *r, const word *w) {
     kiln_text known = {0};
     const kiln_family *f = r->p->family;
     for (int i = 0; f->keys[i].name; i++) kiln_text_printf(&known, " %s", f->keys[i].name);
-    kiln_fail(r->e, KILN_BAD_INPUT, "problem: '%s=%.24s' is neither a key of %s (%s type) nor the "
-              "type of an operand (f32 f16 bf16 i8 ... or scalar)", w->name, w->value, f->name,
+    kiln_fail(r->e, KILN_BAD_INPUT,
+              "problem: '%s=%.24s' is neither a key of %s (%s type) nor the "
+              "type of an operand (f32 f16 bf16 i8 ... or scalar)",
+              w->name, w->value, f->name,
               kiln_text_get(&known)[0] ? kiln_text_get(&known) + 1 : "");
     kiln_text_free(&known);
     return KILN_BAD_INPUT;
@@ -289,8 +299,10 @@ static int read_integer(reader *r, const word *w, int64_t min, int64_t max, int6
 static int read_type(reader *r, const word *w, kiln_type *out) {
     *out = kiln_type_parse(w->value, strlen(w->value));
     if (*out != KILN_TYPE_COUNT) return 0;
-    return kiln_fail(r->e, KILN_BAD_INPUT, "problem: %s=%s is no type; types are f64 f32 f16 bf16 "
-                     "e4m3 e5m2 i32 i8", w->name, w->value);
+    return kiln_fail(r->e, KILN_BAD_INPUT,
+                     "problem: %s=%s is no type; types are f64 f32 f16 bf16 "
+                     "e4m3 e5m2 i32 i8",
+                     w->name, w->value);
 }
 
 static int fail_missing(reader *r, const kiln_key *k) {
@@ -368,8 +380,10 @@ static int read_declarations(reader *r) {
         w->type = kiln_type_parse(w->value, strlen(w->value));
         if (!w->scalar && w->type == KILN_TYPE_COUNT) return fail_key(r, w);
         if (r->p->family->result && !strcmp(w->name, r->p->family->result))
-            return kiln_fail(r->e, KILN_BAD_INPUT, "problem: '%s' is what %s computes; give the "
-                             "operand another name", w->name, r->p->family->name);
+            return kiln_fail(r->e, KILN_BAD_INPUT,
+                             "problem: '%s' is what %s computes; give the "
+                             "operand another name",
+                             w->name, r->p->family->name);
         if (kiln_problem_operand(r->p, w->name) >= 0)
             return kiln_fail(r->e, KILN_BAD_INPUT, "problem: %s is an operand already", w->name);
         if (!w->scalar && w->type == default_type(r->p)) continue;
@@ -415,8 +429,7 @@ static int fix_axes(reader *r, int i, int axes) {
     kiln_operand *o = &r->p->operand[i];
     bool first = !r->read[i] && !r->assigned[i];
     uint8_t all = all_axes(r->p->family);
-    if (o->scalar)
-        return axes < 0 ? 0 : scope_error(r, o->name, "is a scalar and has no axes");
+    if (o->scalar) return axes < 0 ? 0 : scope_error(r, o->name, "is a scalar and has no axes");
     if (i < r->n_from_keys) {
         if (!o->axes) o->axes = all;
         return axes < 0 || axes == o->axes ? 0 : scope_error(r, o->name, "has every axis");
@@ -431,9 +444,11 @@ static int fix_axes(reader *r, int i, int axes) {
 static int read_operand(reader *r, int i, int axes) {
     kiln_operand *o = &r->p->operand[i];
     if (i < r->n_from_keys && !o->output)
-        return scope_error(r, o->name, "is consumed by the family and cannot be read in statements");
+        return scope_error(r, o->name,
+                           "is consumed by the family and cannot be read in statements");
     if (o->output || !strcmp(o->name, "out"))
-        return scope_error(r, o->name, "is an output and has no value before it is assigned; read "
+        return scope_error(r, o->name,
+                           "is an output and has no value before it is assigned; read "
                            "an input of another name");
     if (fix_axes(r, i, axes)) return KILN_SCOPE_ERROR;
     r->read[i] = true;
@@ -449,7 +464,8 @@ static int assign_operand(reader *r, int i, int axes) {
         return scope_error(r, o->name, "is an input and cannot be assigned");
     if (fix_axes(r, i, axes)) return KILN_SCOPE_ERROR;
     if ((o->axes & rows) != rows)
-        return scope_error(r, o->name, "is an output and needs every axis, or every one but the "
+        return scope_error(r, o->name,
+                           "is an output and needs every axis, or every one but the "
                            "last");
     o->output = r->assigned[i] = true;
     return i;
@@ -467,7 +483,8 @@ static int resolve(void *context, const char *name, int axes, bool output, kiln_
     if (i < 0) {
         kiln_type type = undeclared_type(r, name, axes, output);
         if (type == KILN_NONE && output && !strcmp(name, "out"))
-            return scope_error(r, name, "has no type; write out=TYPE or type=TYPE before the colon");
+            return scope_error(r, name,
+                               "has no type; write out=TYPE or type=TYPE before the colon");
         if (type == KILN_NONE) return output ? KILN_SCOPE_NONE : fail_name(r, name);
         i = add_operand(r, name, type, false);
         if (i < 0) return KILN_SCOPE_ERROR;
@@ -489,13 +506,17 @@ static int check_operands(reader *r) {
             return kiln_fail(r->e, KILN_BAD_INPUT, "statements: nothing is assigned to '%s'",
                              o->name);
         if (i >= r->n_from_keys && !r->read[i] && !r->assigned[i])
-            return kiln_fail(r->e, KILN_BAD_INPUT, "problem: %s is declared, but no statement "
-                             "uses it; remove it or check its spelling", o->name);
+            return kiln_fail(r->e, KILN_BAD_INPUT,
+                             "problem: %s is declared, but no statement "
+                             "uses it; remove it or check its spelling",
+                             o->name);
     }
     for (int i = 0; i < r->n_words; i++)
         if (!r->words[i].used && kiln_problem_operand(r->p, r->words[i].name) < 0)
-            return kiln_fail(r->e, KILN_BAD_INPUT, "problem: %s is declared, but no statement "
-                             "uses it; remove it or check its spelling", r->words[i].name);
+            return kiln_fail(r->e, KILN_BAD_INPUT,
+                             "problem: %s is declared, but no statement "
+                             "uses it; remove it or check its spelling",
+                             r->words[i].name);
     if (outputs) return 0;
     return kiln_fail(r->e, KILN_BAD_INPUT, "statements: no output is assigned; assign to 'out'");
 }
@@ -504,8 +525,10 @@ static int read_statements(reader *r, const char *text) {
     const kiln_family *f = r->p->family;
     kiln_scope scope = {resolve, r, f->axis, is_wide};
     if (!text && !f->statements)
-        return kiln_fail(r->e, KILN_BAD_INPUT, "problem: %s needs statements after a colon, as in "
-                         "'%s ... : out = x'", f->name, f->name);
+        return kiln_fail(r->e, KILN_BAD_INPUT,
+                         "problem: %s needs statements after a colon, as in "
+                         "'%s ... : out = x'",
+                         f->name, f->name);
     int status = kiln_body_parse(&r->p->body, text ? text : f->statements, &scope, r->e);
     return status ? status : check_operands(r);
 }
@@ -516,11 +539,14 @@ static int read_statements(reader *r, const char *text) {
 static int check_sizes(const kiln_problem *p, kiln_error *e) {
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
-        double bytes = ((double)o->batch * (double)o->batch_stride + (double)o->rows * (double)o->ld +
-                        (double)o->cols) * (double)kiln_type_bytes(o->type);
+        double bytes = ((double)o->batch * (double)o->batch_stride +
+                        (double)o->rows * (double)o->ld + (double)o->cols) *
+                       (double)kiln_type_bytes(o->type);
         if (!o->scalar && bytes > 0x1p60)
-            return kiln_fail(e, KILN_BAD_INPUT, "problem: operand %s would have %.3g bytes; choose "
-                             "smaller sizes", o->name, bytes);
+            return kiln_fail(e, KILN_BAD_INPUT,
+                             "problem: operand %s would have %.3g bytes; choose "
+                             "smaller sizes",
+                             o->name, bytes);
     }
     return 0;
 }
@@ -531,10 +557,13 @@ static int derive_shapes(kiln_problem *p, kiln_error *e) {
 }
 
 static int check_length(const kiln_text *text, kiln_error *e) {
-    if (text->failed) return kiln_fail(e, KILN_NO_MEMORY, "problem: out of memory while reading it");
+    if (text->failed)
+        return kiln_fail(e, KILN_NO_MEMORY, "problem: out of memory while reading it");
     if (text->size <= TEXT_MAX) return 0;
-    return kiln_fail(e, KILN_BAD_INPUT, "problem: its canonical text is longer than %d characters; "
-                     "split it", TEXT_MAX);
+    return kiln_fail(e, KILN_BAD_INPUT,
+                     "problem: its canonical text is longer than %d characters; "
+                     "split it",
+                     TEXT_MAX);
 }
 
 /* The family of the first word; a preset's keys and statements replace what the user left out. */
@@ -550,8 +579,10 @@ static int read_head(reader *r, const char *head, size_t n, const char *end,
     int status = read_words(r, head + n, end);
     if (status || !preset) return status;
     if (*statements)
-        return kiln_fail(r->e, KILN_BAD_INPUT, "problem: the preset %s has its own statements; "
-                         "write '%s ... : ...' for others", name, preset->family);
+        return kiln_fail(r->e, KILN_BAD_INPUT,
+                         "problem: the preset %s has its own statements; "
+                         "write '%s ... : ...' for others",
+                         name, preset->family);
     *statements = preset->statements;
     return expand_preset(r, preset);
 }

@@ -33,10 +33,11 @@ typedef enum kiln_key_kind { KILN_KEY_SIZE, KILN_KEY_TYPE, KILN_KEY_FLAG } kiln_
 typedef struct kiln_key {
     const char *name;
     kiln_key_kind kind;
-    int64_t fallback;  /* KILN_REQUIRED: must be given. Types: a kiln_type, or KILN_NONE: what
-                          the family's operands() chooses for the operand of that name, else `type=` */
-    int64_t min, max;  /* sizes */
-    bool compiled;     /* part of what a kernel is compiled for; otherwise a run-time argument */
+    int64_t
+        fallback;     /* KILN_REQUIRED: must be given. Types: a kiln_type, or KILN_NONE: what
+                         the family's operands() chooses for the operand of that name, else `type=` */
+    int64_t min, max; /* sizes */
+    bool compiled;    /* part of what a kernel is compiled for; otherwise a run-time argument */
     const char *help;
 } kiln_key;
 
@@ -45,8 +46,8 @@ typedef struct kiln_key {
 typedef struct kiln_operand {
     char name[KILN_NAME_MAX];
     kiln_type type;
-    bool output, scalar;  /* scalar: a float passed by value, no array */
-    uint8_t axes;         /* statements: bit i set when it has the family's axis i */
+    bool output, scalar; /* scalar: a float passed by value, no array */
+    uint8_t axes;        /* statements: bit i set when it has the family's axis i */
     int64_t batch, rows, cols, ld, batch_stride;
 } kiln_operand;
 

@@ -74,8 +74,10 @@ static int parse_knob(kiln_schedule *s, const char **at, uint32_t *seen, kiln_er
     bool starts = (*value >= '0' && *value <= '9') || *value == '-';
     if (!starts || end == value || errno || number < INT_MIN || number > INT_MAX ||
         (*end && !strchr(" \t\r\n", *end)))
-        return kiln_fail(e, KILN_BAD_INPUT, "schedule: '%.*s' is no value of knob %s; write an "
-                         "integer", (int)(strcspn(value, " \t\r\n") % 40), value, name);
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "schedule: '%.*s' is no value of knob %s; write an "
+                         "integer",
+                         (int)(strcspn(value, " \t\r\n") % 40), value, name);
     *seen |= UINT32_C(1) << i;
     s->value[i] = (int)number;
     *at = skip_spaces(end);

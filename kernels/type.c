@@ -19,13 +19,14 @@ static const struct {
 typedef struct format {
     int mantissa, bias;
     uint32_t sign, top, above, nan;
+    double normal, steps; /* smallest normal number; 1 / smallest subnormal */
 } format;
 
 static const format formats[KILN_TYPE_COUNT] = {
-    [KILN_F16] = {10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00},
-    [KILN_BF16] = {7, 127, 0x8000, 0x7f7f, 0x7f80, 0x7fc0},
-    [KILN_E4M3] = {3, 7, 0x80, 0x7e, 0x7f, 0x7f},
-    [KILN_E5M2] = {2, 15, 0x80, 0x7b, 0x7c, 0x7e},
+    [KILN_F16] = {10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00, 0x1p-14, 0x1p24},
+    [KILN_BF16] = {7, 127, 0x8000, 0x7f7f, 0x7f80, 0x7fc0, 0x1p-126, 0x1p133},
+    [KILN_E4M3] = {3, 7, 0x80, 0x7e, 0x7f, 0x7f, 0x1p-6, 0x1p9},
+    [KILN_E5M2] = {2, 15, 0x80, 0x7b, 0x7c, 0x7e, 0x1p-14, 0x1p16},
 };
 
 const char *kiln_type_name(kiln_type t) { return t < KILN_TYPE_COUNT ? types[t].name : "?"; }
@@ -49,7 +50,8 @@ double kiln_type_roundoff(kiln_type t) {
 static double decode(const format *f, uint32_t bits) {
     uint32_t magnitude = bits & ~f->sign;
     double sign = bits & f->sign ? -1 : 1;
-    if (magnitude > f->top) return magnitude == f->above && f->above != f->nan ? sign * INFINITY : NAN;
+    if (magnitude > f->top)
+        return magnitude == f->above && f->above != f->nan ? sign * INFINITY : NAN;
     int exponent = (int)(magnitude >> f->mantissa);
     uint32_t fraction = magnitude & ((1u << f->mantissa) - 1);
     if (exponent) fraction |= 1u << f->mantissa;
@@ -63,10 +65,7 @@ static uint32_t encode(const format *f, double x) {
     uint32_t sign = signbit(x) ? f->sign : 0;
     if (isnan(x)) return sign | f->nan;
     uint64_t bits;
-    if (magnitude < ldexp(1, 1 - f->bias)) {
-        double quantum = ldexp(1, 1 - f->bias - f->mantissa);
-        return sign | (uint32_t)((magnitude / quantum + 0x1p52) - 0x1p52);
-    }
+    if (magnitude < f->normal) return sign | (uint32_t)((magnitude * f->steps + 0x1p52) - 0x1p52);
     memcpy(&bits, &magnitude, sizeof bits);
     int drop = 52 - f->mantissa;
     bits += (UINT64_C(1) << (drop - 1)) - 1 + (bits >> drop & 1);
@@ -85,15 +84,23 @@ double kiln_type_read(kiln_type t, const void *p) {
     } v;
     memcpy(&v, p, kiln_type_bytes(t));
     switch (t) {
-    case KILN_F64: return v.f64;
-    case KILN_F32: return v.f32;
+    case KILN_F64:
+        return v.f64;
+    case KILN_F32:
+        return v.f32;
     case KILN_F16:
-    case KILN_BF16: return decode(&formats[t], v.u16);
+    case KILN_BF16:
+        return decode(&formats[t], v.u16);
     case KILN_E4M3:
-    case KILN_E5M2: return decode(&formats[t], v.u8);
-    case KILN_I32: return v.i32;
-    case KILN_I8: return v.i8;
-    default: assert(!"a type with elements"); return NAN;
+    case KILN_E5M2:
+        return decode(&formats[t], v.u8);
+    case KILN_I32:
+        return v.i32;
+    case KILN_I8:
+        return v.i8;
+    default:
+        assert(!"a type with elements");
+        return NAN;
     }
 }
 
@@ -111,8 +118,12 @@ void kiln_type_write(kiln_type t, void *p, double value) {
     int32_t i32;
     int8_t i8;
     switch (t) {
-    case KILN_F64: memcpy(p, &value, sizeof value); break;
-    case KILN_F32: memcpy(p, &f32, sizeof f32); break;
+    case KILN_F64:
+        memcpy(p, &value, sizeof value);
+        break;
+    case KILN_F32:
+        memcpy(p, &f32, sizeof f32);
+        break;
     case KILN_F16:
     case KILN_BF16:
         u16 = (uint16_t)encode(&formats[t], value);
@@ -131,6 +142,7 @@ void kiln_type_write(kiln_type t, void *p, double value) {
         i8 = (int8_t)saturate(value, INT8_MIN, INT8_MAX);
         memcpy(p, &i8, sizeof i8);
         break;
-    default: assert(!"a type with elements");
+    default:
+        assert(!"a type with elements");
     }
 }

@@ -61,8 +61,10 @@ static void resize(const kiln_problem *p) {
     kiln_problem q = *p;
     kiln_error e = {0};
     const char *sizes = kiln_family_find("matmul") == p->family ? "m=1 n=17 k=3" : "rows=3 cols=1";
-    if (!kiln_problem_resize(&q, sizes, &e)) read_back(&q);
-    else must(*e.text);
+    if (!kiln_problem_resize(&q, sizes, &e))
+        read_back(&q);
+    else
+        must(*e.text);
 }
 
 static void schedules(const char *text) {

@@ -23,8 +23,8 @@ static const struct {
     const char *name;
     int axes;
     bool output;
-} operands[] = {{"x", 3, false}, {"y", 3, false}, {"w", 2, false},  {"s", 1, false},
-                {"c", 0, false}, {"out", 3, true}, {"h", 3, true}, {"r", 1, true}};
+} operands[] = {{"x", 3, false}, {"y", 3, false},  {"w", 2, false}, {"s", 1, false},
+                {"c", 0, false}, {"out", 3, true}, {"h", 3, true},  {"r", 1, true}};
 enum { N_OPERANDS = 8, N_INPUTS = 5, OUT = 5 };
 
 static int resolve(void *context, const char *name, int axes, bool output, kiln_error *e) {
@@ -222,8 +222,7 @@ static void fill_row(row_data *d, uint64_t seed) {
     uint64_t n = 0;
     double *const arrays[] = {d->x, d->y, d->w};
     for (int a = 0; a < 3; a++)
-        for (int i = 0; i < COLS; i++)
-            arrays[a][i] = (float)(2 * kiln_random_unit(seed, n++) - 1);
+        for (int i = 0; i < COLS; i++) arrays[a][i] = (float)(2 * kiln_random_unit(seed, n++) - 1);
     d->s = (float)kiln_random_unit(seed, n++);
     d->c = (float)(2 * kiln_random_unit(seed, n++) - 1);
     for (int i = 0; i < COLS; i++)
@@ -250,7 +249,8 @@ static void evaluates(void **state) {
     for (int i = 0; i < COLS; i++) sum += out[i].value;
     assert_true(fabs(sum - 1) < 1e-14);
     eval("t = x - mean(x); out = t * rsqrt(mean(t * t))", &d, norm);
-    for (int i = 0; i < COLS; i++) mean += norm[i].value / COLS, square += norm[i].value * norm[i].value;
+    for (int i = 0; i < COLS; i++)
+        mean += norm[i].value / COLS, square += norm[i].value * norm[i].value;
     assert_true(fabs(mean) < 1e-14 && fabs(square / COLS - 1) < 1e-13);
     eval("out = select(x < y, gelu(acc), silu(acc)) + min(w[col]) * c", &d, out);
     double least = d.w[0];
@@ -303,9 +303,12 @@ static void random_leaf(generator *g) {
     static const char *const leaves[] = {"x", "y", "w[col]", "s[row]", "c", "acc"};
     static const char *const numbers[] = {"1", "0.5", "3", "1e-3", "2.25", "0.1"};
     int k = dice(g, 9);
-    if (k == 8 && g->locals) kiln_text_printf(g->out, "t%d", dice(g, g->locals));
-    else if (k >= 6) kiln_text_add(g->out, numbers[dice(g, 6)]);
-    else kiln_text_add(g->out, leaves[k]);
+    if (k == 8 && g->locals)
+        kiln_text_printf(g->out, "t%d", dice(g, g->locals));
+    else if (k >= 6)
+        kiln_text_add(g->out, numbers[dice(g, 6)]);
+    else
+        kiln_text_add(g->out, leaves[k]);
 }
 
 static void random_expression(generator *g, int depth) {
@@ -388,10 +391,12 @@ static void operand_variable(void *context, int i, kiln_text *out) {
 static void emits_what_it_says(void **state) {
     (void)state;
     kiln_body b = body_of("h = x + y; out = h * rsqrt(mean(h * h) + 1e-5) - max(x, 1)");
-    kiln_emit_part part = {.phase = 0, .reductions = true, .indent = " ", .operand = operand_variable};
+    kiln_emit_part part = {
+        .phase = 0, .reductions = true, .indent = " ", .operand = operand_variable};
     kiln_text out = {0};
     kiln_body_emit(&b, &part, &out);
-    assert_string_equal(kiln_text_get(&out), " REAL t2 = x_x + x_y;\n REAL t3 = t2 * t2;\n a0 = t3;\n");
+    assert_string_equal(kiln_text_get(&out),
+                        " REAL t2 = x_x + x_y;\n REAL t3 = t2 * t2;\n a0 = t3;\n");
     part = (kiln_emit_part){.phase = 1, .outputs = true, .indent = "", .operand = operand_variable};
     kiln_text_clear(&out);
     kiln_body_emit(&b, &part, &out);
@@ -412,13 +417,12 @@ static void write_inputs(kiln_text *out, const char *type) {
     static const char *const from[] = {"j", "COLS + j", "2 * COLS + j", "4 * COLS", "4 * COLS + 1"};
     for (int i = 0; i < N_INPUTS; i++)
         kiln_text_printf(out, "const %s x_%s = in_[%s];\n", type, operands[i].name, from[i]);
-    kiln_text_printf(out, "const %s acc = in_[3 * COLS + j], acc_error = 0;\n(void)acc_error;\n", type);
+    kiln_text_printf(out, "const %s acc = in_[3 * COLS + j], acc_error = 0;\n(void)acc_error;\n",
+                     type);
 }
 
 static const char *combine(kiln_op op) {
-    return op == KILN_OP_RMAX   ? "fmax"
-           : op == KILN_OP_RMIN ? "fmin"
-                                : "ADD";
+    return op == KILN_OP_RMAX ? "fmax" : op == KILN_OP_RMIN ? "fmin" : "ADD";
 }
 
 static void write_reductions(const kiln_body *b, int phase, const char *type, bool bounded,
@@ -427,22 +431,25 @@ static void write_reductions(const kiln_body *b, int phase, const char *type, bo
     int n = kiln_body_reductions(b, node, KILN_NODES_MAX);
     for (int i = 0; i < n; i++) {
         kiln_op op = (kiln_op)b->node[node[i]].op;
-        const char *start = op == KILN_OP_RMAX ? "-INFINITY" : op == KILN_OP_RMIN ? "INFINITY" : "0";
+        const char *start = op == KILN_OP_RMAX   ? "-INFINITY"
+                            : op == KILN_OP_RMIN ? "INFINITY"
+                                                 : "0";
         if (b->node[node[i]].phase == phase)
             kiln_text_printf(out, "%s r%d = %s, re%d = 0, m%d = 0;\n", type, i, start, i, i);
     }
     kiln_text_add(out, "for (int j = 0; j < COLS; j++) {\n");
     write_inputs(out, type);
     for (int i = 0; i < n; i++)
-        if (b->node[node[i]].phase == phase) kiln_text_printf(out, "%s a%d, ae%d = 0;\n", type, i, i);
+        if (b->node[node[i]].phase == phase)
+            kiln_text_printf(out, "%s a%d, ae%d = 0;\n", type, i, i);
     part.phase = phase;
     part.reductions = true;
     (bounded ? kiln_body_emit_bounded : kiln_body_emit)(b, &part, out);
     for (int i = 0; i < n; i++) {
         kiln_op op = (kiln_op)b->node[node[i]].op;
         if (b->node[node[i]].phase == phase)
-            kiln_text_printf(out, "r%d = %s(r%d, a%d); m%d += fabs(a%d); re%d = %s(re%d, ae%d);\n", i,
-                             combine(op), i, i, i, i, i,
+            kiln_text_printf(out, "r%d = %s(r%d, a%d); m%d += fabs(a%d); re%d = %s(re%d, ae%d);\n",
+                             i, combine(op), i, i, i, i, i,
                              op == KILN_OP_RMAX || op == KILN_OP_RMIN ? "fmax" : "ADD", i, i);
     }
     kiln_text_add(out, "}\n");
@@ -451,7 +458,8 @@ static void write_reductions(const kiln_body *b, int phase, const char *type, bo
         if (b->node[node[i]].phase != phase || op == KILN_OP_RMAX || op == KILN_OP_RMIN) continue;
         kiln_text_printf(out, "re%d += %.17g * U * m%d;\n", i, kiln_sum_growth(COLS), i);
         if (op == KILN_OP_MEAN)
-            kiln_text_printf(out, "r%d /= COLS; re%d = re%d / COLS + 5 * U * fabs(r%d);\n", i, i, i, i);
+            kiln_text_printf(out, "r%d /= COLS; re%d = re%d / COLS + 5 * U * fabs(r%d);\n", i, i, i,
+                             i);
     }
 }
 
@@ -483,8 +491,10 @@ typedef struct device_test {
 static void make_bodies(uint64_t seed, kiln_body body[BODIES], kiln_text *unit) {
     kiln_text text = {0};
     kiln_text_add(unit, kiln_embedded("targets/opencl/dialect.h"));
-    kiln_text_printf(unit, "#define REAL float\n#define U 5.9604644775390625e-8\n#define COLS %d\n"
-                     "#define ADD(a, b) ((a) + (b))\n", COLS);
+    kiln_text_printf(unit,
+                     "#define REAL float\n#define U 5.9604644775390625e-8\n#define COLS %d\n"
+                     "#define ADD(a, b) ((a) + (b))\n",
+                     COLS);
     for (uint64_t n = 0, i = 0; n < BODIES; i++) {
         kiln_error e = {0};
         random_text(kiln_random64(seed, 100000 + i), &text);
@@ -531,12 +541,13 @@ static int check_body(device_test *s, const kiln_body *b, int n, const row_data 
         if (isnan(want[j].value) || fabs(want[j].value) > 1e30 || !(want[j].error < 1e3)) continue;
         checked++;
         double scale = fabs(want[j].value) + want[j].error / 0x1p-24;
-        if (!(fabs(value - want[j].value) <= 1e-12 * scale && fabs(bound - want[j].error) <= 1e-6 * want[j].error + 1e-30))
-            fail_msg("body %d col %d: emitted %.17g +- %g, evaluated %.17g +- %g", n, j, value, bound,
-                     want[j].value, want[j].error);
+        if (!(fabs(value - want[j].value) <= 1e-12 * scale &&
+              fabs(bound - want[j].error) <= 1e-6 * want[j].error + 1e-30))
+            fail_msg("body %d col %d: emitted %.17g +- %g, evaluated %.17g +- %g", n, j, value,
+                     bound, want[j].value, want[j].error);
         if (!(fabs(plain[2 * j] - value) <= bound + 1.2e-38))
-            fail_msg("body %d col %d: float %.9g, double %.17g, bound %g", n, j, plain[2 * j], value,
-                     bound);
+            fail_msg("body %d col %d: float %.9g, double %.17g, bound %g", n, j, plain[2 * j],
+                     value, bound);
     }
     return checked;
 }
@@ -597,12 +608,12 @@ static void emitted_code_agrees(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prints_canonically),     cmocka_unit_test(folds_constants),
-        cmocka_unit_test(shares_and_names),       cmocka_unit_test(knows_phases_and_width),
-        cmocka_unit_test(says_what_is_wrong),     cmocka_unit_test(bounds_its_resources),
-        cmocka_unit_test(flops_and_reads),        cmocka_unit_test(evaluates),
-        cmocka_unit_test(bounds_jumps),           cmocka_unit_test(random_texts_read_back),
-        cmocka_unit_test(emits_what_it_says),     cmocka_unit_test(emitted_code_agrees),
+        cmocka_unit_test(prints_canonically), cmocka_unit_test(folds_constants),
+        cmocka_unit_test(shares_and_names),   cmocka_unit_test(knows_phases_and_width),
+        cmocka_unit_test(says_what_is_wrong), cmocka_unit_test(bounds_its_resources),
+        cmocka_unit_test(flops_and_reads),    cmocka_unit_test(evaluates),
+        cmocka_unit_test(bounds_jumps),       cmocka_unit_test(random_texts_read_back),
+        cmocka_unit_test(emits_what_it_says), cmocka_unit_test(emitted_code_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

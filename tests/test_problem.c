@@ -65,10 +65,12 @@ static void matmul_texts(void **state) {
                  "matmul m=4 n=5 k=6 a=bf16 b=bf16 out=bf16");
     expect_print(" matmul  k=6 m=4 n=5\ttb=1 ta=0 batch=1 type=f16:out=acc ;",
                  "matmul m=4 n=5 k=6 a=f16 b=f16 out=f16 tb=1");
-    expect_print("matmul m=4 n=5 k=6 a=bf16 b=bf16 out=bf16 tb=1 : out = gelu(acc + bias[n]) + res[m,n]",
-                 "matmul m=4 n=5 k=6 a=bf16 b=bf16 out=bf16 tb=1 : out = gelu(acc + bias[n]) + res[m,n]");
-    expect_print("matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 bias=f16 : out = acc * scale[m] + bias[n]",
-                 "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 bias=f16 : out = acc * scale[m] + bias[n]");
+    expect_print(
+        "matmul m=4 n=5 k=6 a=bf16 b=bf16 out=bf16 tb=1 : out = gelu(acc + bias[n]) + res[m,n]",
+        "matmul m=4 n=5 k=6 a=bf16 b=bf16 out=bf16 tb=1 : out = gelu(acc + bias[n]) + res[m,n]");
+    expect_print(
+        "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 bias=f16 : out = acc * scale[m] + bias[n]",
+        "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 bias=f16 : out = acc * scale[m] + bias[n]");
     expect_print("matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 res=f32 : out = acc + res[m,n]",
                  "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 : out = acc + res[m,n]");
     expect_print("matmul m=4 n=5 k=6 type=f32 alpha=scalar : out = alpha * acc; aux[m,n] = out * 2",
@@ -80,8 +82,9 @@ static void map_texts(void **state) {
     (void)state;
     expect_print("map rows=3 cols=4 x=bf16 y=bf16 w=f32 out=bf16 : h=x+y; out=h*w[col]",
                  "map rows=3 cols=4 x=bf16 y=bf16 w=f32 out=bf16 : h = x + y; out = h * w[col]");
-    expect_print("map rows=3 cols=4 type=f16 : out = x * y", "map rows=3 cols=4 x=f16 y=f16 out=f16 "
-                                                             ": out = x * y");
+    expect_print("map rows=3 cols=4 type=f16 : out = x * y",
+                 "map rows=3 cols=4 x=f16 y=f16 out=f16 "
+                 ": out = x * y");
     expect_print("map rows=3 cols=4 type=f16 y=f32 : out[row,col] = x * y",
                  "map rows=3 cols=4 y=f32 x=f16 out=f16 : out = x * y");
     expect_print("map rows=3 cols=4 x=f32 out=f32 : out[row] = sum(x)",
@@ -159,10 +162,11 @@ static void resizes(void **state) {
     kiln_problem q = problem_of("matmul m=7 n=5 k=1 type=f32");
     assert_memory_equal(&p, &q, sizeof p);
     p = before;
-    static const char *const wrong[][2] = {{"a=f16", "no run-time size"}, {"tb=1", "no run-time size"},
-                                           {"z=1", "no run-time size"},   {"m=x", "no integer"},
-                                           {"m", "no key=value"},         {"m=99999999999999", "outside"},
-                                           {"m=1 m=2", "given twice"}};
+    static const char *const wrong[][2] = {
+        {"a=f16", "no run-time size"}, {"tb=1", "no run-time size"},
+        {"z=1", "no run-time size"},   {"m=x", "no integer"},
+        {"m", "no key=value"},         {"m=99999999999999", "outside"},
+        {"m=1 m=2", "given twice"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         assert_int_equal(kiln_problem_resize(&p, wrong[i][0], &e), KILN_BAD_INPUT);
         if (!strstr(e.text, wrong[i][1])) fail_msg("'%s': %s", wrong[i][0], e.text);
@@ -191,7 +195,8 @@ static void refuses_bad_keys(void **state) {
     expect_error("matmul m=4 n=5 k=6 =4", "'' is no name");
     expect_error("matmul m= n=5 k=6", "no value for m");
     expect_error("matmul m=4 n=5 k=6 acc=f32", "is what matmul computes");
-    expect_error("matmul m=4 n=5 k=6 bais=f32 : out = acc", "bais is declared, but no statement uses it");
+    expect_error("matmul m=4 n=5 k=6 bais=f32 : out = acc",
+                 "bais is declared, but no statement uses it");
     expect_error("matmul m=4 n=5 k=6 type=f32 bais=f32 : out = acc", "bais is declared, but no");
     expect_error("matmul m=4 n=5 k=6 a\x01=f32", "'a?' is no name");
     expect_error("matmul m=4 n=5 k=6 averyveryverylongname=f32", "is no name");
@@ -201,15 +206,18 @@ static void refuses_bad_statements(void **state) {
     (void)state;
     expect_error("map rows=1 cols=2 x=f32 out=f32", "map needs statements");
     expect_error("map rows=1 cols=2 x=f32 out=f32 :", "expected a name");
-    expect_error("map rows=1 cols=2 x=f32 out=f32 : out = x + y", "'y' is unknown here; known are x");
+    expect_error("map rows=1 cols=2 x=f32 out=f32 : out = x + y",
+                 "'y' is unknown here; known are x");
     expect_error("map rows=1 cols=2 x=f32 : out = x", "'out' has no type; write out=TYPE");
     expect_error("map rows=1 cols=2 x=f32 out=f32 : oot = x", "'oot' is assigned but never used");
     expect_error("map rows=1 cols=2 x=f32 out=f32 : out = x; x = out", "'x' was read as an input");
-    expect_error("map rows=1 cols=2 x=f32 out=f32 : out = out + x", "no value before it is assigned");
+    expect_error("map rows=1 cols=2 x=f32 out=f32 : out = out + x",
+                 "no value before it is assigned");
     expect_error("map rows=1 cols=2 type=f32 : out = x * x[col]", "used with different axes");
     expect_error("map rows=1 cols=2 type=f32 : out[col] = x", "needs every axis");
     expect_error("map rows=1 cols=2 type=f32 : out[row] = x", "one element per row");
-    expect_error("map rows=1 cols=2 x=f32 s=scalar out=f32 : out = x * s[col]", "scalar and has no axes");
+    expect_error("map rows=1 cols=2 x=f32 s=scalar out=f32 : out = x * s[col]",
+                 "scalar and has no axes");
     expect_error("map rows=1 cols=2 x=f32 s=scalar out=f32 : s = x; out = s", "cannot be assigned");
     expect_error("matmul m=4 n=5 k=6 type=f32 : out = acc + bias", "'bias' is unknown here");
     expect_error("matmul m=4 n=5 k=6 type=f32 bias=f16 : out = acc + bias", "needs its axes");
@@ -245,7 +253,8 @@ static void locale_changes_nothing(void **state) {
     const char *found = NULL;
     for (size_t i = 0; i < sizeof comma / sizeof *comma && !found; i++)
         found = setlocale(LC_ALL, comma[i]);
-    if (!found) print_message("no locale with a decimal comma here: checked in the C locale only\n");
+    if (!found)
+        print_message("no locale with a decimal comma here: checked in the C locale only\n");
     expect_print("map rows=1 cols=2 type=f32 : out = x * 0.25",
                  "map rows=1 cols=2 x=f32 out=f32 : out = x * 0.25");
     setlocale(LC_ALL, "C");
@@ -254,10 +263,11 @@ static void locale_changes_nothing(void **state) {
 /* Bytes of good texts changed, removed and doubled: an error or a problem that reads back. */
 static void mutated_texts(void **state) {
     (void)state;
-    static const char *const good[] = {
-        "matmul m=4096 n=14336 k=4096 a=bf16 b=bf16 out=bf16 tb=1 : out = gelu(acc + bias[n]) + res[m,n]",
-        "map rows=16 cols=81 x=bf16 w=bf16 out=bf16 : h = x * -2.5e-3; out = h * rsqrt(mean(h*h) + 1e-5) * w[col]",
-        "rmsnorm_residual rows=4 cols=8 w=f32 type=bf16"};
+    static const char *const good[] = {"matmul m=4096 n=14336 k=4096 a=bf16 b=bf16 out=bf16 tb=1 : "
+                                       "out = gelu(acc + bias[n]) + res[m,n]",
+                                       "map rows=16 cols=81 x=bf16 w=bf16 out=bf16 : h = x * "
+                                       "-2.5e-3; out = h * rsqrt(mean(h*h) + 1e-5) * w[col]",
+                                       "rmsnorm_residual rows=4 cols=8 w=f32 type=bf16"};
     static const char bytes[] = "abhmnxyw01.e-+*/()[],;:= <>";
     const char *given = getenv("KILN_TEST_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL), n = 0;
@@ -269,13 +279,16 @@ static void mutated_texts(void **state) {
         for (uint64_t changes = 1 + kiln_random64(seed, n++) % 3; changes--;) {
             size_t at = kiln_random64(seed, n++) % strlen(text);
             char byte = bytes[kiln_random64(seed, n++) % (sizeof bytes - 1)];
-            if (kiln_random64(seed, n++) & 1) text[at] = byte;
-            else memmove(text + at, text + at + 1, strlen(text + at));
+            if (kiln_random64(seed, n++) & 1)
+                text[at] = byte;
+            else
+                memmove(text + at, text + at + 1, strlen(text + at));
         }
         kiln_problem p;
         kiln_error e = {0};
         int status = kiln_problem_parse(&p, text, &e);
-        if (status < 0 && (!*e.text || e.status != status)) fail_msg("'%s' fails without words", text);
+        if (status < 0 && (!*e.text || e.status != status))
+            fail_msg("'%s' fails without words", text);
         if (status == 0) expect_print(text, NULL), read++;
     }
     assert_true(read > 200);
@@ -285,11 +298,13 @@ static void mutated_texts(void **state) {
 
 static void inputs_are_a_function(void **state) {
     (void)state;
-    kiln_problem p = problem_of("map rows=37 cols=53 x=f32 y=bf16 w=i8 out=f32 : out = x * y * w[col]");
+    kiln_problem p =
+        problem_of("map rows=37 cols=53 x=f32 y=bf16 w=i8 out=f32 : out = x * y * w[col]");
     for (int i = 0; i < 3; i++) {
         const kiln_operand *o = &p.operand[i];
         int64_t n = kiln_operand_elements(o);
-        char *data = malloc((size_t)kiln_operand_bytes(o)), *again = malloc((size_t)kiln_operand_bytes(o));
+        char *data = malloc((size_t)kiln_operand_bytes(o)),
+             *again = malloc((size_t)kiln_operand_bytes(o));
         double sum = 0, square = 0, scale = o->type == KILN_I8 ? 127 : 1;
         kiln_input_fill(o, 9, i, data);
         kiln_input_fill(o, 9, i, again);
@@ -314,12 +329,18 @@ static void inputs_are_a_function(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(matmul_texts),           cmocka_unit_test(map_texts),
-        cmocka_unit_test(presets_are_texts),      cmocka_unit_test(operands_in_order),
-        cmocka_unit_test(kernel_key_has_no_sizes), cmocka_unit_test(resizes),
-        cmocka_unit_test(refuses_bad_keys),       cmocka_unit_test(refuses_bad_statements),
-        cmocka_unit_test(bounds_texts),           cmocka_unit_test(locale_changes_nothing),
-        cmocka_unit_test(mutated_texts),          cmocka_unit_test(inputs_are_a_function),
+        cmocka_unit_test(matmul_texts),
+        cmocka_unit_test(map_texts),
+        cmocka_unit_test(presets_are_texts),
+        cmocka_unit_test(operands_in_order),
+        cmocka_unit_test(kernel_key_has_no_sizes),
+        cmocka_unit_test(resizes),
+        cmocka_unit_test(refuses_bad_keys),
+        cmocka_unit_test(refuses_bad_statements),
+        cmocka_unit_test(bounds_texts),
+        cmocka_unit_test(locale_changes_nothing),
+        cmocka_unit_test(mutated_texts),
+        cmocka_unit_test(inputs_are_a_function),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

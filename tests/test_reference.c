@@ -15,9 +15,10 @@
 
 #include <cmocka.h>
 
-static const char text[] = "map rows=37 cols=53 x=f32 y=f32 out=f32 g=f16 h=bf16 i=i32 j=i8 r=f32 : "
-                           "out = x * y + exp(x); g = out; h = out; i = 1000 * x; j = 100 * y; "
-                           "r[row] = sum(x * y)";
+static const char text[] =
+    "map rows=37 cols=53 x=f32 y=f32 out=f32 g=f16 h=bf16 i=i32 j=i8 r=f32 : "
+    "out = x * y + exp(x); g = out; h = out; i = 1000 * x; j = 100 * y; "
+    "r[row] = sum(x * y)";
 enum { ROWS = 37, COLS = 53, OUTPUTS = 6, SEED = 3 };
 
 typedef struct setting {
@@ -41,8 +42,12 @@ static setting s;
 
 static kiln_bindings bind(void) {
     static const double scalar[KILN_OPERANDS_MAX];
-    return (kiln_bindings){.operand = s.buffer, .scalar = scalar, .reference = s.reference,
-                           .bound = s.bound, .partials = s.partials, .workspace = s.workspace};
+    return (kiln_bindings){.operand = s.buffer,
+                           .scalar = scalar,
+                           .reference = s.reference,
+                           .bound = s.bound,
+                           .partials = s.partials,
+                           .workspace = s.workspace};
 }
 
 static void launch(const kiln_launch *l) {
@@ -100,7 +105,8 @@ static void evaluate(void) {
             value[j] = s.value[j] + row * s.p.operand[s.operand[j]].cols;
             limit[j] = s.limit[j] + row * s.p.operand[s.operand[j]].cols;
         }
-        CHECK(!g->evaluate_row(&s.p, (const void *const *)s.host, scalar, 0, row, value, limit, &e));
+        CHECK(
+            !g->evaluate_row(&s.p, (const void *const *)s.host, scalar, 0, row, value, limit, &e));
     }
 }
 
@@ -155,7 +161,8 @@ static void reference_agrees_with_evaluator(void **state) {
     kiln_program program = {0};
     CHECK(!g->reference_program(&s.p, s.t->caps(s.d), &program, &e));
     assert_true(program.n_launches >= 1);
-    if (program.workspace_bytes) CHECK((s.workspace = s.t->alloc(s.d, program.workspace_bytes, &e)));
+    if (program.workspace_bytes)
+        CHECK((s.workspace = s.t->alloc(s.d, program.workspace_bytes, &e)));
     for (int i = 0; i < program.n_launches; i++) launch(&program.launch[i]);
     for (int j = 0; j < OUTPUTS; j++) {
         int64_t n = kiln_operand_elements(&s.p.operand[s.operand[j]]);
@@ -165,9 +172,11 @@ static void reference_agrees_with_evaluator(void **state) {
         CHECK(!s.t->read(s.d, bound, s.bound[j], 0, n * 4, &e));
         for (int64_t i = 0; i < n; i++) {
             if (fabs(value[i] - s.value[j][i]) > 1e-13 * (1 + fabs(s.value[j][i])))
-                fail_msg("output %d element %d: %.17g, not %.17g", j, (int)i, value[i], s.value[j][i]);
+                fail_msg("output %d element %d: %.17g, not %.17g", j, (int)i, value[i],
+                         s.value[j][i]);
             if (fabs(bound[i] - s.limit[j][i]) > 1e-5 * s.limit[j][i])
-                fail_msg("output %d element %d: bound %g, not %g", j, (int)i, bound[i], s.limit[j][i]);
+                fail_msg("output %d element %d: bound %g, not %g", j, (int)i, bound[i],
+                         s.limit[j][i]);
         }
         free(value);
         free(bound);
@@ -198,14 +207,16 @@ static void write_output(int j, double shift) {
     const kiln_operand *o = &s.p.operand[s.operand[j]];
     for (int64_t i = 0; i < kiln_operand_elements(o); i++)
         kiln_type_write(o->type, element(j, i), s.value[j][i] + shift * s.limit[j][i]);
-    CHECK(!s.t->write(s.d, s.buffer[s.operand[j]], 0, s.host[s.operand[j]], kiln_operand_bytes(o), &e));
+    CHECK(!s.t->write(s.d, s.buffer[s.operand[j]], 0, s.host[s.operand[j]], kiln_operand_bytes(o),
+                      &e));
 }
 
 static kiln_verdict compare_with(int j, int64_t i, double value) {
     const kiln_operand *o = &s.p.operand[s.operand[j]];
     write_output(j, 0);
     kiln_type_write(o->type, element(j, i), value);
-    CHECK(!s.t->write(s.d, s.buffer[s.operand[j]], 0, s.host[s.operand[j]], kiln_operand_bytes(o), &e));
+    CHECK(!s.t->write(s.d, s.buffer[s.operand[j]], 0, s.host[s.operand[j]], kiln_operand_bytes(o),
+                      &e));
     return compare(j);
 }
 
@@ -216,8 +227,9 @@ static void right_outputs_are_right(void **state) {
         for (double shift = -0.99; shift < 1; shift += 0.99) {
             write_output(j, shift);
             kiln_verdict v = compare(j);
-            if (!v.right) fail_msg("output %d shifted by %g bounds: off by %g at %d", j, shift,
-                                   v.worst, (int)v.worst_index);
+            if (!v.right)
+                fail_msg("output %d shifted by %g bounds: off by %g at %d", j, shift, v.worst,
+                         (int)v.worst_index);
             assert_int_equal(v.elements, kiln_operand_elements(&s.p.operand[s.operand[j]]));
             assert_int_equal(v.unbounded, 0);
             assert_true(v.square_reference > 0);
@@ -237,8 +249,8 @@ static void wrong_elements_are_found(void **state) {
             step += 3 * s.limit[j][places[k]];
             kiln_verdict found = compare_with(j, places[k], v > 0 ? v + step : v - step);
             if (found.right || found.worst <= 1 || found.worst_index != places[k])
-                fail_msg("output %d: element %d moved by %g, found %g at %d", j, (int)places[k], step,
-                         found.worst, (int)found.worst_index);
+                fail_msg("output %d: element %d moved by %g, found %g at %d", j, (int)places[k],
+                         step, found.worst, (int)found.worst_index);
         }
     }
 }
@@ -289,9 +301,15 @@ static void unknown_things_are_refused(void **state) {
 static void units_share_equal_programs(void **state) {
     (void)state;
     kiln_problem p;
-    kiln_caps caps = {.target = "opencl", .kind = KILN_DEVICE_CPU, .units = 2, .warp = 1,
-                      .vector_bits = 256, .vector_registers = 16, .max_threads = 1024,
-                      .shared_bytes = 65536, .f64 = true};
+    kiln_caps caps = {.target = "opencl",
+                      .kind = KILN_DEVICE_CPU,
+                      .units = 2,
+                      .warp = 1,
+                      .vector_bits = 256,
+                      .vector_registers = 16,
+                      .max_threads = 1024,
+                      .shared_bytes = 65536,
+                      .f64 = true};
     kiln_text unit = {0};
     char suffix[3][20];
     CHECK(!kiln_problem_parse(&p, "softmax rows=8 cols=64", &e));
@@ -318,9 +336,15 @@ static void units_share_equal_programs(void **state) {
 static void compiles_for_cuda(void **state) {
     (void)state;
     kiln_problem p;
-    kiln_caps caps = {.target = "cuda", .kind = KILN_DEVICE_GPU, .units = 132, .warp = 32,
-                      .arch = "sm_90a", .arch_number = 90, .max_threads = 1024,
-                      .shared_bytes = 232448, .f64 = true};
+    kiln_caps caps = {.target = "cuda",
+                      .kind = KILN_DEVICE_GPU,
+                      .units = 132,
+                      .warp = 32,
+                      .arch = "sm_90a",
+                      .arch_number = 90,
+                      .max_threads = 1024,
+                      .shared_bytes = 232448,
+                      .f64 = true};
     const kiln_target *t = kiln_target_find("cuda");
     kiln_text unit = {0}, log = {0};
     kiln_blob blob = {0}, ptx = {0};
@@ -330,8 +354,10 @@ static void compiles_for_cuda(void **state) {
     kiln_compile_request request = {.source = kiln_text_get(&unit)};
     int status = t ? t->compile(&caps, &request, &blob, &ptx, &log, &e) : KILN_NOT_FOUND;
     if (status == KILN_COMPILE) fail_msg("%s\n%.2000s", e.text, kiln_text_get(&log));
-    if (status) print_message("SKIPPED: the unit was not compiled for CUDA: %s\n", e.text);
-    else assert_true(blob.size > 1000);
+    if (status)
+        print_message("SKIPPED: the unit was not compiled for CUDA: %s\n", e.text);
+    else
+        assert_true(blob.size > 1000);
     free(blob.data);
     free(ptx.data);
     kiln_text_free(&unit);
@@ -341,10 +367,14 @@ static void compiles_for_cuda(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reference_agrees_with_evaluator), cmocka_unit_test(right_outputs_are_right),
-        cmocka_unit_test(wrong_elements_are_found),        cmocka_unit_test(nan_and_infinity_are_bad),
-        cmocka_unit_test(unwritten_outputs_are_bad),       cmocka_unit_test(unknown_things_are_refused),
-        cmocka_unit_test(units_share_equal_programs),      cmocka_unit_test(compiles_for_cuda),
+        cmocka_unit_test(reference_agrees_with_evaluator),
+        cmocka_unit_test(right_outputs_are_right),
+        cmocka_unit_test(wrong_elements_are_found),
+        cmocka_unit_test(nan_and_infinity_are_bad),
+        cmocka_unit_test(unwritten_outputs_are_bad),
+        cmocka_unit_test(unknown_things_are_refused),
+        cmocka_unit_test(units_share_equal_programs),
+        cmocka_unit_test(compiles_for_cuda),
     };
     return cmocka_run_group_tests(tests, open_setting, close_setting);
 }

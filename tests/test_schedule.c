@@ -125,8 +125,8 @@ static void registry_is_sound(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(texts_read_back),  cmocka_unit_test(says_what_is_wrong),
-        cmocka_unit_test(knobs_by_name),    cmocka_unit_test(spaces_count_last_knob_fastest),
+        cmocka_unit_test(texts_read_back),   cmocka_unit_test(says_what_is_wrong),
+        cmocka_unit_test(knobs_by_name),     cmocka_unit_test(spaces_count_last_knob_fastest),
         cmocka_unit_test(registry_is_sound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

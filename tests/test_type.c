@@ -42,8 +42,10 @@ static void every_pattern_reads_back(void **state) {
     for (int t = KILN_F16; t <= KILN_E5M2; t++)
         for (uint32_t bits = 0; bits < 1u << 8 * kiln_type_bytes((kiln_type)t); bits++) {
             double value = value_of((kiln_type)t, bits);
-            if (isnan(value)) assert_true(isnan(value_of((kiln_type)t, bits_of((kiln_type)t, value))));
-            else assert_int_equal(bits_of((kiln_type)t, value), bits);
+            if (isnan(value))
+                assert_true(isnan(value_of((kiln_type)t, bits_of((kiln_type)t, value))));
+            else
+                assert_int_equal(bits_of((kiln_type)t, value), bits);
         }
 }
 
@@ -63,7 +65,10 @@ static void known_values(void **state) {
 static void rounds_to_nearest_even(void **state) {
     (void)state;
     for (int t = KILN_F16; t <= KILN_E5M2; t++) {
-        uint32_t top = t == KILN_F16 ? 0x7bff : t == KILN_BF16 ? 0x7f7f : t == KILN_E4M3 ? 0x7e : 0x7b;
+        uint32_t top = t == KILN_F16    ? 0x7bff
+                       : t == KILN_BF16 ? 0x7f7f
+                       : t == KILN_E4M3 ? 0x7e
+                                        : 0x7b;
         for (uint32_t bits = 0; bits < top; bits++) {
             double a = value_of((kiln_type)t, bits), b = value_of((kiln_type)t, bits + 1);
             double middle = (a + b) / 2;
@@ -92,8 +97,14 @@ static void integers_saturate(void **state) {
     static const struct {
         double from;
         int i8, i32;
-    } cases[] = {{2.5, 2, 2}, {3.5, 4, 4}, {-0.5, 0, 0}, {200, 127, 200}, {-200, -128, -200},
-                 {1e30, 127, INT32_MAX}, {-INFINITY, -128, INT32_MIN}, {NAN, 0, 0}};
+    } cases[] = {{2.5, 2, 2},
+                 {3.5, 4, 4},
+                 {-0.5, 0, 0},
+                 {200, 127, 200},
+                 {-200, -128, -200},
+                 {1e30, 127, INT32_MAX},
+                 {-INFINITY, -128, INT32_MIN},
+                 {NAN, 0, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kiln_type_write(KILN_I8, &i8, cases[i].from);
         kiln_type_write(KILN_I32, &i32, cases[i].from);
@@ -120,9 +131,9 @@ static void roundoff_holds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_read_back),      cmocka_unit_test(every_pattern_reads_back),
-        cmocka_unit_test(known_values),         cmocka_unit_test(rounds_to_nearest_even),
-        cmocka_unit_test(overflow_and_nan),     cmocka_unit_test(integers_saturate),
+        cmocka_unit_test(names_read_back),  cmocka_unit_test(every_pattern_reads_back),
+        cmocka_unit_test(known_values),     cmocka_unit_test(rounds_to_nearest_even),
+        cmocka_unit_test(overflow_and_nan), cmocka_unit_test(integers_saturate),
         cmocka_unit_test(roundoff_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
