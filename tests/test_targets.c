@@ -58,21 +58,24 @@ static const char body[] =
     "}\n";
 
 /* Conversions of the dialect: one element and vectors of every width, in and out. */
+/* READ_N gives int for i8 and i32, WRITE_N takes float for all but i32. */
 #define ROUND_W(T, W)                                                                              \
-    "    { READ_N(" #T ", " #W ", in, t * 16, v); WRITE_N(" #T ", " #W ", out, t * 16, v); }\n"
-#define ROUND_KERNEL(T, V)                                                                         \
+    "    READ_N(" #T ", " #W ", in, t * 16, v);\n"                                                 \
+    "    for (int i = 0; i < " #W "; i++) w[i] = v[i];\n"                                          \
+    "    WRITE_N(" #T ", " #W ", out, t * 16, w);\n"
+#define ROUND_KERNEL(T, V, S)                                                                      \
     "KERNEL(8, 1, 1) round_" #T "(GLOBAL const float *x, GLOBAL STORAGE(" #T ") *in,\n"            \
     "                             GLOBAL STORAGE(" #T ") *out) {\n"                                \
     "    int t = BLOCK(0) * 8 + THREAD(0);\n"                                                      \
     "    " #V " v[16];\n"                                                                          \
+    "    " #S " w[16];\n"                                                                          \
     "    for (int i = 0; i < 16; i++) WRITE(" #T ", in, t * 16 + i, x[t * 16 + i]);\n"             \
-    "    for (int i = 0; i < 16; i++) WRITE(" #T ", out, t * 16 + i, 0.0f);\n" ROUND_W(            \
-        T, 16) "    for (int i = 0; i < 16; i++) v[i] = 0;\n" ROUND_W(T, 8) ROUND_W(T, 4)          \
-        ROUND_W(T, 2) ROUND_W(T, 1) "    WRITE(" #T ", out, t * 16 + 15, READ(" #T                 \
-                                    ", in, t * 16 + 15));\n"                                       \
-                                    "}\n"
-static const char conversions[] = ROUND_KERNEL(f32, float) ROUND_KERNEL(f16, float)
-    ROUND_KERNEL(bf16, float) ROUND_KERNEL(i8, int) ROUND_KERNEL(i32, int);
+    "    for (int i = 0; i < 16; i++) WRITE(" #T ", out, t * 16 + i, 0.0f);\n" ROUND_W(T, 16)      \
+        ROUND_W(T, 8) ROUND_W(T, 4) ROUND_W(T, 2)                                                  \
+            ROUND_W(T, 1) "    WRITE(" #T ", out, t * 16 + 15, READ(" #T ", in, t * 16 + 15));\n"  \
+                          "}\n"
+static const char conversions[] = ROUND_KERNEL(f32, float, float) ROUND_KERNEL(f16, float, float)
+    ROUND_KERNEL(bf16, float, float) ROUND_KERNEL(i8, int, float) ROUND_KERNEL(i32, int, int);
 
 static char *with_dialect(const kiln_target *t, const char *text) {
     char path[64];

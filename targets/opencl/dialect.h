@@ -10,7 +10,7 @@
  *                      expands to one of them is fine)
  *   READ(T, p, i)      element i as float (i8, i32: int);  WRITE(T, p, i, v) rounds to nearest even
  *   READ_N(T, W, p, i, dst)   W = 1 2 4 8 16 adjacent elements into dst[0..W-1], aligned to W elements
- *   WRITE_N(T, W, p, i, src)  the same out
+ *   WRITE_N(T, W, p, i, src)  the same out; src is float, for i32 int
  *   READ_F(T, W, H, p, i, dst)  WRITE_F(T, W, H, p, i, src)   the same, always from and to floats:
  *                      integers are converted, and saturate on the way out; H = 1: a hint that the
  *                      data is used once (only where the device has such hints)
