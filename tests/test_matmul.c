@@ -397,6 +397,17 @@ static const char *const shapes[] = {
     "matmul m=16 n=28672 k=4096 type=f16 ta=1", "matmul m=33 n=7 k=100000 a=i8 b=i8",
     "matmul m=64 n=64 k=64 lda=67 batch=7 : out = relu(acc) + res[m,n]"};
 
+static void assert_in_space(const kiln_space *space, const kiln_schedule *s, const char *text)
+{
+    for (int i = 0; s->variant->knobs[i].name; i++) {
+        const kiln_knob_values *k = &space->knob[i];
+        bool found = k->n == 0 && s->value[i] == s->variant->knobs[i].fallback;
+        for (int j = 0; j < k->n; j++) found |= k->value[j] == s->value[i];
+        if (!found) fail_msg("%s: %s=%d is not in the space of %s", text, s->variant->knobs[i].name,
+                             s->value[i], s->variant->name);
+    }
+}
+
 static void starts_are_legal_and_in_the_space(void **state)
 {
     (void)state;
@@ -413,6 +424,10 @@ static void starts_are_legal_and_in_the_space(void **state)
                 if (!s.variant->legal(&p, &devices[d], &s, &why) ||
                     !safe.variant->legal(&p, &devices[d], &safe, &why))
                     fail_msg("%s on device %d: %s", shapes[t], d, kiln_text_get(&why));
+                kiln_space space = {0};
+                generators[g]->space(&p, &devices[d], &space);
+                assert_in_space(&space, &s, shapes[t]);
+                assert_in_space(&space, &safe, shapes[t]);
             }
 }
 

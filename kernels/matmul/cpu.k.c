@@ -30,6 +30,34 @@
 #define ORDER 0
 #define PART 1
 #endif
+#ifndef TA /* compiled alone: f32, out = acc */
+#define NAME(x) alone_##x
+#define TA f32 /* types of a, b and out */
+#define TB f32
+#define TO f32
+#define TRANSPOSE_A 0 /* 1: a is stored k x m */
+#define TRANSPOSE_B 0 /* 1: b is stored n x k */
+#define ACC float     /* int for i8 */
+#define ACC_INT 0
+#define PLAIN 1       /* the statements are just out = acc */
+#define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, GLOBAL float *RESTRICT p_out
+#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
+#define VL 16 /* floats of a vector; what follows is vector.k.c for f32 */
+#define REAL CAT(float, VL)
+#define ACCV REAL
+#define ACCV_OF(x) (x)
+#define VLOAD(T, p, i) CAT(vload, VL)(0, (p) + (i))
+#define VLOAD_f32(p, i) CAT(vload, VL)(0, (p) + (i))
+#define VSTORE_f32(p, i, v) CAT(vstore, VL)(v, 0, (p) + (i))
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, ACCV sum)
+{
+    VSTORE_f32(p_out, batch * stride_o + row * ldo + col, sum);
+}
+FUNC void NAME(finish_one)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum)
+{
+    p_out[batch * stride_o + row * ldo + col] = *sum;
+}
+#endif
 #define NR (NV * VL)
 #define TILE (MR * NR)
 #define PREFETCH(p, write) __builtin_prefetch((const void *)(uintptr_t)(p), write, 3)

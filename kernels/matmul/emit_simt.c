@@ -55,15 +55,16 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     widths w = widths_of(p, caps);
     if (v.m <= 16) ADD(out, "tm", 16, 64);
     else ADD(out, "tm", 32, 64, 128);
-    ADD(out, "tn", 32, 64, 128);
-    ADD(out, "tk", 8, 16, 32);
-    ADD(out, "rm", 2, 4, 8);
+    ADD(out, "tn", 64, 128);
+    ADD(out, "tk", 8, 16);
+    if (v.m <= 16) ADD(out, "rm", 1, 2, 4);
+    else ADD(out, "rm", 4, 8);
     ADD(out, "rn", 4, 8);
     add_width(out, "va", w.a);
     add_width(out, "vb", w.b);
     add_width(out, "vo", w.out);
     ADD(out, "buffers", 1, 2);
-    if (needs_split(&v, caps)) ADD(out, "split", 1, 2, 4, 8, 16);
+    if (needs_split(&v, caps)) ADD(out, "split", 1, 2, 4, 8);
     ADD(out, "pad", 0, 4);
 }
 
@@ -74,8 +75,8 @@ static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps)
     matmul v = kiln_matmul_view(p);
     widths w = widths_of(p, caps);
     int64_t big_blocks = (v.m + 127) / 128 * ((v.n + 127) / 128) * v.batch;
-    bool big = big_blocks >= caps->units;
-    kiln_schedule_set(&s, "tm", big ? 128 : 64);
+    bool big = big_blocks >= caps->units && v.m > 16;
+    kiln_schedule_set(&s, "tm", v.m <= 16 ? 16 : big ? 128 : 64);
     kiln_schedule_set(&s, "tn", big ? 128 : 64);
     kiln_schedule_set(&s, "rm", big ? 8 : 4);
     kiln_schedule_set(&s, "rn", big ? 8 : 4);

@@ -14,6 +14,25 @@
 #define TY 16
 #define SPREAD_THREADS 256
 #endif
+#ifndef TA /* compiled alone: f32, out = acc */
+#define NAME(x) alone_##x
+#define TA f32 /* types of a, b and out */
+#define TB f32
+#define TO f32
+#define TRANSPOSE_A 0 /* 1: a is stored k x m */
+#define TRANSPOSE_B 0 /* 1: b is stored n x k */
+#define ACC float     /* int for i8 */
+#define ACC_INT 0
+#define PLAIN 1       /* the statements are just out = acc */
+#define REFERENCE_PARAMS i64 m, i64 n, GLOBAL double *v_out, GLOBAL float *b_out
+#define REFERENCE_ARGS m, n, v_out, b_out
+FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, double magnitude,
+                    i64 k)
+{
+    v_out[(batch * m + row) * n + col] = acc;
+    b_out[(batch * m + row) * n + col] = (float)(4.0 * sqrt((double)k) * 5.96e-8 * magnitude);
+}
+#endif
 #define PA (TY * RM)
 #define PB (TX * RN * RW)
 #define SPREAD_STEPS 64
@@ -89,15 +108,15 @@ NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL flo
             ap += PA;
             bp += PB;
         }
-        for (int i = 0; i < RM; i++) {
+        UNROLL for (int i = 0; i < RM; i++) { /* unrolled: sums stay in registers */
             const i64 row = pa * PA + ty * RM + i;
-            for (int j = 0; j < RN && row < m; j++) {
+            UNROLL for (int j = 0; j < RN; j++) {
                 const i64 col = pb * PB + (j * TX + tx) * RW;
                 double v[RW];
                 double g[RW];
                 RV_PUT(sum[i][j], v);
                 RV_PUT(RV_OF(magnitude[i][j]), g);
-                for (int w = 0; w < RW && col + w < n; w++)
+                for (int w = 0; w < RW && row < m && col + w < n; w++)
                     NAME(end)(REFERENCE_ARGS, batch, row, col + w, v[w], g[w], k);
             }
         }

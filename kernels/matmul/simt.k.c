@@ -28,6 +28,23 @@
 #define GROUP 8   /* rows of tiles that run side by side */
 #define PAD 0     /* unused floats at the end of a local row */
 #endif
+#ifndef TA /* compiled alone: f32, out = acc */
+#define NAME(x) alone_##x
+#define TA f32 /* types of a, b and out */
+#define TB f32
+#define TO f32
+#define TRANSPOSE_A 0 /* 1: a is stored k x m */
+#define TRANSPOSE_B 0 /* 1: b is stored n x k */
+#define ACC float     /* int for i8 */
+#define ACC_INT 0
+#define PLAIN 1       /* the statements are just out = acc */
+#define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, GLOBAL float *RESTRICT p_out
+#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum)
+{
+    WRITE_N(f32, VO, p_out, batch * stride_o + row * ldo + col, sum);
+}
+#endif
 #define TX (TN / RN)
 #define TY (TM / RM)
 #define THREADS (TX * TY)
