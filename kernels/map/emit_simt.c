@@ -33,9 +33,9 @@ void kiln_map_simt_space(const kiln_problem *p, const kiln_caps *caps, kiln_spac
     if (m.full_output) kiln_space_add(out, "st", 2, either);
 }
 
-/* Whole rows in registers when 32 elements per thread and 1024 threads hold them. */
+/* Whole rows in registers when 16 elements per thread and 1024 threads hold them. */
 static void start_rows(const kiln_map_shape *m, const kiln_caps *caps, kiln_schedule *s) {
-    const int v = kiln_schedule_get(s, "v"), most = m->full_inputs > 2 ? 16 : 32;
+    const int v = kiln_schedule_get(s, "v"), most = 16;
     int lanes = 8, u = 1;
     while (u < 4 && v * u * 2 <= most && (int64_t)lanes * v * u < m->cols) u *= 2;
     while (lanes < 256 && (int64_t)lanes * v * u < m->cols) lanes *= 2;
