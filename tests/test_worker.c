@@ -38,7 +38,7 @@ static const broken kernels[] = {
     {"one element before", "if (FIRST) { for (int i = -1; i < 4096; i++) out[i] = 1.0f + "
                            "(i >= 0 ? x[i] : 0.0f); }", "out-of-bounds", "device-error", 0},
     {"wild store", "out[((long)1 << 40)] = 1.0f;", "crash", "device-error", 0},
-    {"endless loop", "volatile int on = 1; while (on) {} out[0] = 1.0f;", "timeout", NULL, 0},
+    {"endless loop", "volatile GLOBAL float *on = out; while (on[0] != 3.0f) {} out[0] = 1.0f;", "timeout", NULL, 0},
     /* asks for more registers than the block was launched with: waits for ever */
     {"setmaxnreg deadlock", "asm volatile(\"setmaxnreg.inc.sync.aligned.u32 240;\"); out[0] = 1.0f;",
      "timeout", "wrong", 90},

@@ -337,14 +337,16 @@ static int wait(search *f, kiln_error *e) {
 static int loop(search *f, kiln_error *e) {
     kiln_session *s = f->s;
     /* GPU: keep every compile worker fed and a few units ready; CPU: one batch after another. */
-    int ahead = s->caps.shared_host ? 2 * (s->caps.programs_per_unit / 2) : 2 * s->n_compilers;
-    if (ahead < 4) ahead = 4;
+    int ahead = s->caps.shared_host ? s->caps.programs_per_unit : 2 * s->n_compilers;
+    if (ahead < 8) ahead = 8;
+    if (ahead > ITEMS_MAX) ahead = ITEMS_MAX;
     int status = KILN_OK;
     while (!status && !kiln_interrupted) {
         bool more = kiln_now() < f->until && !f->exhausted &&
                     (!s->options.max_trials || f->r->trials < s->options.max_trials);
         int busy = ITEMS_MAX - count(f, FREE);
-        if (more && (s->caps.shared_host ? busy == 0 : busy < ahead)) propose(f, ahead - busy);
+        /* in batches: a proposal trains the model, and nothing is handed out meanwhile */
+        if (more && (s->caps.shared_host ? busy == 0 : busy <= ahead - 8)) propose(f, ahead - busy);
         if (!more && kiln_now() >= f->until)
             for (int i = 0; i < ITEMS_MAX; i++) /* too late for what is not compiled */
                 if (f->items[i].state == PROPOSED) f->items[i].state = FREE;
