@@ -22,10 +22,7 @@ static kiln_device *device;
 static kiln_caps caps;
 static uint64_t seed = 1, drawn;
 
-static uint64_t draw(uint64_t below)
-{
-    return kiln_random64(seed, drawn++) % below;
-}
+static uint64_t draw(uint64_t below) { return kiln_random64(seed, drawn++) % below; }
 
 /* ---- running a program on a problem */
 
@@ -39,26 +36,22 @@ typedef struct bench {
     kiln_buffer buffer[KILN_OPERANDS_MAX];
 } bench;
 
-static int64_t bytes_of(const kiln_operand *o)
-{
+static int64_t bytes_of(const kiln_operand *o) {
     return o->scalar ? 4 : (kiln_operand_bytes(o) + 3) / 4 * 4;
 }
 
-static kiln_problem problem(const char *text)
-{
+static kiln_problem problem(const char *text) {
     kiln_problem p;
     kiln_error e = {0};
     if (kiln_problem_parse(&p, text, &e)) fail_msg("%s: %s", text, e.text);
     return p;
 }
 
-static void check(int status, const kiln_error *e)
-{
+static void check(int status, const kiln_error *e) {
     if (status) fail_msg("%s", e->text);
 }
 
-static void open_bench(bench *b, const kiln_problem *p)
-{
+static void open_bench(bench *b, const kiln_problem *p) {
     kiln_error e = {0};
     *b = (bench){.p = *p, .n = p->n_operands};
     for (int i = 0; i < b->n; i++) {
@@ -74,31 +67,31 @@ static void open_bench(bench *b, const kiln_problem *p)
     }
 }
 
-static void close_bench(bench *b)
-{
+static void close_bench(bench *b) {
     for (int i = 0; i < b->n; i++) {
         free(b->host[i]);
         if (b->buffer[i]) target->release(device, b->buffer[i]);
     }
 }
 
-static void poison(bench *b)
-{
+static void poison(bench *b) {
     kiln_error e = {0};
     for (int i = 0; i < b->n; i++)
         if (b->p.operand[i].output)
-            check(target->fill(device, b->buffer[i], 0, bytes_of(&b->p.operand[i]) + GUARD, 0x7fc17fc1, &e),
+            check(target->fill(device, b->buffer[i], 0, bytes_of(&b->p.operand[i]) + GUARD,
+                               0x7fc17fc1, &e),
                   &e);
 }
 
 static void run(const kiln_program *program, kiln_module *module, const char *suffix,
-                const kiln_bindings *given)
-{
+                const kiln_bindings *given) {
     kiln_error e = {0};
     kiln_bindings bindings = *given;
-    bindings.workspace = program->workspace_bytes ? target->alloc(device, program->workspace_bytes, &e) : NULL;
+    bindings.workspace =
+        program->workspace_bytes ? target->alloc(device, program->workspace_bytes, &e) : NULL;
     if (program->workspace_bytes) /* NaN: what is read before it is written shows */
-        check(target->fill(device, bindings.workspace, 0, program->workspace_bytes / 4 * 4, 0x7fc17fc1, &e),
+        check(target->fill(device, bindings.workspace, 0, program->workspace_bytes / 4 * 4,
+                           0x7fc17fc1, &e),
               &e);
     for (int l = 0; l < program->n_launches; l++) {
         char entry[96];
@@ -112,8 +105,7 @@ static void run(const kiln_program *program, kiln_module *module, const char *su
 }
 
 /* From source: only what is launched gets compiled to the end. */
-static kiln_module *build(const char *source)
-{
+static kiln_module *build(const char *source) {
     kiln_error e = {0};
     kiln_module *m = target->load(device, source, strlen(source), &e);
     if (!m) fail_msg("%s", e.text);
@@ -122,55 +114,52 @@ static kiln_module *build(const char *source)
 
 /* ---- comparing with evaluate_row */
 
-static double allowed(kiln_type t, double value, double bound)
-{
+static double allowed(kiln_type t, double value, double bound) {
     double u = kiln_type_roundoff(t);
     if (u == 0) return bound > 0 ? bound + 0.5 : t == KILN_I8 ? 0.5 : 0;
     return bound + u * (fabs(value) + bound) + (t == KILN_F16 ? 3e-8 : 1.2e-38);
 }
 
-static double saturated(kiln_type t, double v)
-{
+static double saturated(kiln_type t, double v) {
     double most = t == KILN_I8 ? 127 : t == KILN_I32 ? 2147483647.0 : INFINITY;
     return v > most ? most : v < -most - 1 ? -most - 1 : v;
 }
 
 static void compare_row(const bench *b, int i, void *const *got, int64_t batch, int64_t row,
-                        const double *value, const double *bound, const char *what)
-{
+                        const double *value, const double *bound, const char *what) {
     const kiln_operand *o = &b->p.operand[i];
     for (int64_t j = 0; j < o->cols; j++) {
         int64_t at = batch * o->batch_stride + row * o->ld + j;
         double x = kiln_type_read(o->type, (char *)got[i] + at * (int64_t)kiln_type_bytes(o->type));
         double want = saturated(o->type, value[j]);
         if (!(fabs(x - want) <= allowed(o->type, want, bound[j])))
-            fail_msg("%s: %s[%lld][%lld][%lld] is %.9g, not %.9g +- %.3g (seed %llu)", what, o->name,
-                     (long long)batch, (long long)row, (long long)j, x, want, bound[j],
+            fail_msg("%s: %s[%lld][%lld][%lld] is %.9g, not %.9g +- %.3g (seed %llu)", what,
+                     o->name, (long long)batch, (long long)row, (long long)j, x, want, bound[j],
                      (unsigned long long)seed);
     }
 }
 
 /* The outputs as they are on the device; what lies between rows and behind must be untouched. */
-static void fetch(const bench *b, void **got, const char *what)
-{
+static void fetch(const bench *b, void **got, const char *what) {
     kiln_error e = {0};
     for (int i = 0; i < b->n; i++) {
         const kiln_operand *o = &b->p.operand[i];
         got[i] = NULL;
         if (!o->output) continue;
-        int64_t bytes = kiln_operand_bytes(o), room = bytes_of(o) + GUARD, size = (int64_t)kiln_type_bytes(o->type);
+        int64_t bytes = kiln_operand_bytes(o), room = bytes_of(o) + GUARD,
+                size = (int64_t)kiln_type_bytes(o->type);
         got[i] = malloc((size_t)room);
         check(target->read(device, got[i], b->buffer[i], 0, room, &e), &e);
         const uint8_t pattern[4] = {0xc1, 0x7f, 0xc1, 0x7f}, *d = got[i];
         for (int64_t at = 0; at < room; at++) {
             bool gap = at >= bytes || at / size % o->ld >= o->cols;
-            if (gap && d[at] != pattern[at % 4]) fail_msg("%s: wrote outside %s at byte %lld", what, o->name, (long long)at);
+            if (gap && d[at] != pattern[at % 4])
+                fail_msg("%s: wrote outside %s at byte %lld", what, o->name, (long long)at);
         }
     }
 }
 
-static void compare(const bench *b, const char *what)
-{
+static void compare(const bench *b, const char *what) {
     void *got[KILN_OPERANDS_MAX];
     matmul v = kiln_matmul_view(&b->p);
     double *value[OUTPUTS_MAX], *bound[OUTPUTS_MAX];
@@ -182,8 +171,10 @@ static void compare(const bench *b, const char *what)
     }
     for (int64_t batch = 0; batch < v.batch; batch++)
         for (int64_t row = 0; row < v.m; row++) {
-            check(kiln_generator_of(b->p.family)->evaluate_row(&b->p, (const void *const *)b->host, b->scalar,
-                                                               batch, row, value, bound, &e), &e);
+            check(kiln_generator_of(b->p.family)
+                      ->evaluate_row(&b->p, (const void *const *)b->host, b->scalar, batch, row,
+                                     value, bound, &e),
+                  &e);
             for (int i = 0, j = 0; i < b->n; i++)
                 if (b->p.operand[i].output) {
                     compare_row(b, i, got, batch, row, value[j], bound[j], what);
@@ -196,8 +187,7 @@ static void compare(const bench *b, const char *what)
 
 /* ---- random legal schedules */
 
-static kiln_schedule random_schedule(const kiln_variant_generator *g, const kiln_problem *p)
-{
+static kiln_schedule random_schedule(const kiln_variant_generator *g, const kiln_problem *p) {
     kiln_space space = {0};
     g->space(p, &caps, &space);
     for (int tries = 0; tries < 2000; tries++) {
@@ -207,9 +197,9 @@ static kiln_schedule random_schedule(const kiln_variant_generator *g, const kiln
     return g->start(p, &caps);
 }
 
-/* simt's space for CPUs is one point; its knobs matter elsewhere and are right or wrong anywhere. */
-static kiln_schedule random_simt(const kiln_problem *p)
-{
+/* simt's space for CPUs is one point; its knobs matter elsewhere and are right or wrong anywhere.
+ */
+static kiln_schedule random_simt(const kiln_problem *p) {
     static const char *const texts[] = {
         "simt tm=32 tn=32 tk=8 rm=2 rn=4 va=1 vb=1 vo=1 buffers=2 split=1 group=2 pad=4",
         "simt tm=32 tn=64 tk=16 rm=4 rn=8 va=4 vb=4 vo=4 buffers=2 split=2 group=1 pad=0",
@@ -227,14 +217,14 @@ static kiln_schedule random_simt(const kiln_problem *p)
 
 enum { SCHEDULES = 3, SIZES = 3 };
 
-static void check_schedules(const char *text, const char *const sizes[SIZES])
-{
+static void check_schedules(const char *text, const char *const sizes[SIZES]) {
     kiln_problem p = problem(text);
     kiln_schedule s[SCHEDULES];
     char suffix[SCHEDULES][20];
     kiln_text unit = {0};
     kiln_error e = {0};
-    s[0] = draw(2) ? kiln_matmul_cpu_generator.start(&p, &caps) : kiln_variant_default(&kiln_matmul_cpu);
+    s[0] = draw(2) ? kiln_matmul_cpu_generator.start(&p, &caps)
+                   : kiln_variant_default(&kiln_matmul_cpu);
     s[1] = random_schedule(&kiln_matmul_cpu_generator, &p);
     s[2] = draw(2) ? kiln_variant_default(&kiln_matmul_simt) : random_simt(&p);
     check(kiln_emit_unit(&p, &caps, s, SCHEDULES, suffix, &unit, &e), &e);
@@ -264,37 +254,40 @@ static void check_schedules(const char *text, const char *const sizes[SIZES])
 
 static const char *const small[] = {"m=1 n=1 k=1", "m=37 n=53 k=29", "m=64 n=48 k=544"};
 
-static void floats_in_every_layout(void **state)
-{
+static void floats_in_every_layout(void **state) {
     (void)state;
     check_schedules("matmul m=8 n=8 k=8", small);
     check_schedules("matmul m=8 n=8 k=8 ta=1 tb=1 a=f16 b=bf16 out=f32", small);
-    check_schedules("matmul m=8 n=8 k=8 tb=1 type=bf16", (const char *const[]){
-        "m=33 n=31 k=65", "m=13 n=100 k=7 lda=9 ldb=11 ldo=104 batch=3", "m=96 n=64 k=300 lda=304 ldb=0 ldo=0"});
+    check_schedules("matmul m=8 n=8 k=8 tb=1 type=bf16",
+                    (const char *const[]){"m=33 n=31 k=65",
+                                          "m=13 n=100 k=7 lda=9 ldb=11 ldo=104 batch=3",
+                                          "m=96 n=64 k=300 lda=304 ldb=0 ldo=0"});
 }
 
-static void statements_are_fused(void **state)
-{
+static void statements_are_fused(void **state) {
     (void)state;
     const char *const sizes[] = {"m=3 n=70 k=5 batch=2", "m=61 n=31 k=640", "m=16 n=32 k=16"};
     check_schedules("matmul m=8 n=8 k=8 type=f16 bias=f32 alpha=scalar : out = gelu(acc * alpha + "
-                    "bias[n]) + res[m,n]", sizes);
-    check_schedules("matmul m=8 n=8 k=8 ta=1 s=bf16 raw=f32 : raw[m,n] = acc; out = silu(acc) * s[m]", sizes);
+                    "bias[n]) + res[m,n]",
+                    sizes);
+    check_schedules(
+        "matmul m=8 n=8 k=8 ta=1 s=bf16 raw=f32 : raw[m,n] = acc; out = silu(acc) * s[m]", sizes);
 }
 
-static void integers_are_exact(void **state)
-{
+static void integers_are_exact(void **state) {
     (void)state;
-    const char *const sizes[] = {"m=5 n=9 k=3", "m=40 n=33 k=1500 batch=2", "m=64 n=64 k=64 ldo=80"};
+    const char *const sizes[] = {"m=5 n=9 k=3", "m=40 n=33 k=1500 batch=2",
+                                 "m=64 n=64 k=64 ldo=80"};
     check_schedules("matmul m=8 n=8 k=8 type=i8 out=i32", sizes);
-    check_schedules("matmul m=8 n=8 k=8 a=i8 b=i8 out=f16 tb=1 scale=f32 : out = acc * scale[n] * 0.001", sizes);
+    check_schedules(
+        "matmul m=8 n=8 k=8 a=i8 b=i8 out=f16 tb=1 scale=f32 : out = acc * scale[n] * 0.001",
+        sizes);
     check_schedules("matmul m=8 n=8 k=8 a=i8 b=i8 out=i8 ta=1 : out = acc * 0.01", sizes);
 }
 
 /* ---- the device reference */
 
-static void compare_reference(const char *text)
-{
+static void compare_reference(const char *text) {
     kiln_problem p = problem(text);
     const kiln_generator *g = kiln_generator_of(p.family);
     kiln_text unit = {0};
@@ -316,17 +309,21 @@ static void compare_reference(const char *text)
         want[j] = malloc((size_t)v.n * 8);
         error[j] = malloc((size_t)v.n * 8);
     }
-    run(&program, m, "reference", &(kiln_bindings){.operand = b.buffer, .scalar = b.scalar,
-                                                   .reference = value, .bound = bound});
+    run(&program, m, "reference",
+        &(kiln_bindings){
+            .operand = b.buffer, .scalar = b.scalar, .reference = value, .bound = bound});
     for (int i = MATMUL_OUT, j = 0; i < p.n_operands; i++) {
         if (!p.operand[i].output) continue;
         check(target->read(device, got, value[j], 0, count * 8, &e), &e);
         check(target->read(device, near, bound[j], 0, count * 4, &e), &e);
         for (int64_t r = 0; r < v.m * v.batch; r++) {
-            check(g->evaluate_row(&p, (const void *const *)b.host, b.scalar, r / v.m, r % v.m, want, error, &e), &e);
+            check(g->evaluate_row(&p, (const void *const *)b.host, b.scalar, r / v.m, r % v.m, want,
+                                  error, &e),
+                  &e);
             for (int64_t c = 0; c < v.n; c++) {
                 double x = got[r * v.n + c], w = want[j][c], d = error[j][c], f = near[r * v.n + c];
-                if (!(fabs(x - w) <= 1e-12 * (1 + fabs(w)) && f >= d * 0.999 && f <= d * 1.01 + 1e-30))
+                if (!(fabs(x - w) <= 1e-12 * (1 + fabs(w)) && f >= d * 0.999 &&
+                      f <= d * 1.01 + 1e-30))
                     fail_msg("%s: reference %.17g +- %g, in C %.17g +- %g", text, x, f, w, d);
             }
         }
@@ -342,21 +339,22 @@ static void compare_reference(const char *text)
     kiln_text_free(&unit);
 }
 
-static void reference_agrees_with_evaluate_row(void **state)
-{
+static void reference_agrees_with_evaluate_row(void **state) {
     (void)state;
-    compare_reference("matmul m=19 n=37 k=131 ta=1 type=f16 batch=2 lda=24 ldo=40 h=f32 : t = acc + "
-                      "bias[n]; h[m,n] = t; out = gelu(t) * 0.5");
-    compare_reference("matmul m=9 n=17 k=70 tb=1 a=i8 b=i8 scale=f32 c=scalar : out = acc * scale[m] + c");
+    compare_reference(
+        "matmul m=19 n=37 k=131 ta=1 type=f16 batch=2 lda=24 ldo=40 h=f32 : t = acc + "
+        "bias[n]; h[m,n] = t; out = gelu(t) * 0.5");
+    compare_reference(
+        "matmul m=9 n=17 k=70 tb=1 a=i8 b=i8 scale=f32 c=scalar : out = acc * scale[m] + c");
 }
 
 /* ---- nothing happens at size 0: drivers warm kernels up like that */
 
-static void size_zero_touches_nothing(void **state)
-{
+static void size_zero_touches_nothing(void **state) {
     (void)state;
     kiln_problem p = problem("matmul m=20 n=30 k=40");
-    kiln_schedule s[2] = {kiln_matmul_cpu_generator.start(&p, &caps), kiln_variant_default(&kiln_matmul_simt)};
+    kiln_schedule s[2] = {kiln_matmul_cpu_generator.start(&p, &caps),
+                          kiln_variant_default(&kiln_matmul_simt)};
     char suffix[2][20];
     kiln_text unit = {0};
     kiln_error e = {0};
@@ -382,10 +380,15 @@ static void size_zero_touches_nothing(void **state)
 
 /* ---- without a device */
 
-static kiln_caps some_caps(kiln_device_kind kind)
-{
-    kiln_caps c = {.kind = (int)kind, .units = 4, .warp = 1, .max_threads = 1024, .shared_bytes = 49152,
-                   .max_alloc_bytes = (int64_t)1 << 30, .align_bytes = 128, .registers_unit = 65536};
+static kiln_caps some_caps(kiln_device_kind kind) {
+    kiln_caps c = {.kind = (int)kind,
+                   .units = 4,
+                   .warp = 1,
+                   .max_threads = 1024,
+                   .shared_bytes = 49152,
+                   .max_alloc_bytes = (int64_t)1 << 30,
+                   .align_bytes = 128,
+                   .registers_unit = 65536};
     strcpy(c.target, "opencl");
     strcpy(c.name, "test device");
     if (kind == KILN_DEVICE_CPU) c.vector_bits = 128, c.vector_registers = 16, c.registers_unit = 0;
@@ -393,26 +396,29 @@ static kiln_caps some_caps(kiln_device_kind kind)
 }
 
 static const char *const shapes[] = {
-    "matmul m=1 n=1 k=1", "matmul m=4096 n=4096 k=4096 type=bf16", "matmul m=127 n=255 k=511 tb=1",
-    "matmul m=16 n=28672 k=4096 type=f16 ta=1", "matmul m=33 n=7 k=100000 a=i8 b=i8",
+    "matmul m=1 n=1 k=1",
+    "matmul m=4096 n=4096 k=4096 type=bf16",
+    "matmul m=127 n=255 k=511 tb=1",
+    "matmul m=16 n=28672 k=4096 type=f16 ta=1",
+    "matmul m=33 n=7 k=100000 a=i8 b=i8",
     "matmul m=64 n=64 k=64 lda=67 batch=7 : out = relu(acc) + res[m,n]"};
 
-static void assert_in_space(const kiln_space *space, const kiln_schedule *s, const char *text)
-{
+static void assert_in_space(const kiln_space *space, const kiln_schedule *s, const char *text) {
     for (int i = 0; s->variant->knobs[i].name; i++) {
         const kiln_knob_values *k = &space->knob[i];
         bool found = k->n == 0 && s->value[i] == s->variant->knobs[i].fallback;
         for (int j = 0; j < k->n; j++) found |= k->value[j] == s->value[i];
-        if (!found) fail_msg("%s: %s=%d is not in the space of %s", text, s->variant->knobs[i].name,
-                             s->value[i], s->variant->name);
+        if (!found)
+            fail_msg("%s: %s=%d is not in the space of %s", text, s->variant->knobs[i].name,
+                     s->value[i], s->variant->name);
     }
 }
 
-static void starts_are_legal_and_in_the_space(void **state)
-{
+static void starts_are_legal_and_in_the_space(void **state) {
     (void)state;
     kiln_caps devices[3] = {some_caps(KILN_DEVICE_CPU), some_caps(KILN_DEVICE_GPU), caps};
-    const kiln_variant_generator *generators[] = {&kiln_matmul_cpu_generator, &kiln_matmul_simt_generator};
+    const kiln_variant_generator *generators[] = {&kiln_matmul_cpu_generator,
+                                                  &kiln_matmul_simt_generator};
     for (size_t t = 0; t < sizeof shapes / sizeof *shapes; t++)
         for (int d = 0; d < 3; d++)
             for (int g = 0; g < 2; g++) {
@@ -431,18 +437,29 @@ static void starts_are_legal_and_in_the_space(void **state)
             }
 }
 
-static void illegal_schedules_say_why(void **state)
-{
+static void illegal_schedules_say_why(void **state) {
     (void)state;
     static const char *const cases[][3] = {
-        {"matmul m=64 n=64 k=64", "cpu vl=16 mr=14 nv=3 kc=256 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=1", "spill"},
-        {"matmul m=64 n=64 k=64", "cpu vl=16 mr=12 nv=2 kc=100 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=1", "kc=100"},
-        {"matmul m=64 n=64 k=64 a=i8 b=i8", "cpu vl=16 mr=6 nv=2 kc=1024 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=1", "2^24"},
-        {"matmul m=64 n=64 k=64 type=f16", "cpu vl=16 mr=6 nv=2 kc=256 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=0", "part=0"},
-        {"matmul m=64 n=64 k=63", "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=4 vb=1 vo=1 buffers=1 split=1 group=8 pad=0", "4 elements of a"},
-        {"matmul m=64 n=63 k=64", "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=1 vb=1 vo=2 buffers=1 split=1 group=8 pad=0", "2 columns"},
-        {"matmul m=64 n=64 k=16", "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=1 vb=1 vo=1 buffers=1 split=2 group=8 pad=0", "too short"},
-        {"matmul m=64 n=64 k=64", "simt tm=64 tn=64 tk=512 rm=4 rn=4 va=1 vb=1 vo=1 buffers=1 split=1 group=8 pad=0", "local memory"},
+        {"matmul m=64 n=64 k=64",
+         "cpu vl=16 mr=14 nv=3 kc=256 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=1", "spill"},
+        {"matmul m=64 n=64 k=64",
+         "cpu vl=16 mr=12 nv=2 kc=100 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=1", "kc=100"},
+        {"matmul m=64 n=64 k=64 a=i8 b=i8",
+         "cpu vl=16 mr=6 nv=2 kc=1024 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=1", "2^24"},
+        {"matmul m=64 n=64 k=64 type=f16",
+         "cpu vl=16 mr=6 nv=2 kc=256 mp=8 np=8 uk=4 pfb=0 pfc=0 order=0 part=0", "part=0"},
+        {"matmul m=64 n=64 k=63",
+         "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=4 vb=1 vo=1 buffers=1 split=1 group=8 pad=0",
+         "4 elements of a"},
+        {"matmul m=64 n=63 k=64",
+         "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=1 vb=1 vo=2 buffers=1 split=1 group=8 pad=0",
+         "2 columns"},
+        {"matmul m=64 n=64 k=16",
+         "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=1 vb=1 vo=1 buffers=1 split=2 group=8 pad=0",
+         "too short"},
+        {"matmul m=64 n=64 k=64",
+         "simt tm=64 tn=64 tk=512 rm=4 rn=4 va=1 vb=1 vo=1 buffers=1 split=1 group=8 pad=0",
+         "local memory"},
     };
     kiln_caps cpu = some_caps(KILN_DEVICE_CPU);
     cpu.vector_bits = 512, cpu.vector_registers = 32;
@@ -453,18 +470,21 @@ static void illegal_schedules_say_why(void **state)
         kiln_text why = {0};
         check(kiln_schedule_parse(p.family, &s, cases[i][1], &e), &e);
         assert_false(s.variant->legal(&p, &cpu, &s, &why));
-        if (!strstr(kiln_text_get(&why), cases[i][2])) fail_msg("%s: %s", cases[i][1], kiln_text_get(&why));
+        if (!strstr(kiln_text_get(&why), cases[i][2]))
+            fail_msg("%s: %s", cases[i][1], kiln_text_get(&why));
         kiln_text_free(&why);
     }
 }
 
-static void bad_problems_are_refused(void **state)
-{
+static void bad_problems_are_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
-        {"matmul m=4 n=4 k=0", "k"}, {"matmul m=4 n=4", "k"},
-        {"matmul m=4 n=4 k=4 lda=3", "lda=3"}, {"matmul m=4 n=4 k=4 a=i8 b=f32", "a=i8"},
-        {"matmul m=4 n=4 k=4 out=e4m3", "e4m3"}, {"matmul m=4 n=4 k=4 : out = acc / sum(acc)", "reduc"},
+        {"matmul m=4 n=4 k=0", "k"},
+        {"matmul m=4 n=4", "k"},
+        {"matmul m=4 n=4 k=4 lda=3", "lda=3"},
+        {"matmul m=4 n=4 k=4 a=i8 b=f32", "a=i8"},
+        {"matmul m=4 n=4 k=4 out=e4m3", "e4m3"},
+        {"matmul m=4 n=4 k=4 : out = acc / sum(acc)", "reduc"},
         {"matmul m=4 n=4 k=4 : out = acc + a[m,n]", "a"},
         {"matmul m=2147483647 n=2147483647 k=2147483647 batch=2147483647", "memory"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -475,8 +495,7 @@ static void bad_problems_are_refused(void **state)
     }
 }
 
-static void work_is_counted(void **state)
-{
+static void work_is_counted(void **state) {
     (void)state;
     kiln_problem p = problem("matmul m=10 n=20 k=30 a=f16 b=f16 out=f32");
     const kiln_generator *g = kiln_generator_of(p.family);
@@ -497,13 +516,13 @@ static void work_is_counted(void **state)
     }
 }
 
-static int open_device(void **state)
-{
+static int open_device(void **state) {
     (void)state;
     kiln_error e = {0};
     const char *given = getenv("KILN_TEST_SEED");
     if (given) seed = strtoull(given, NULL, 10);
-    printf("seed %llu (KILN_TEST_SEED=%llu repeats it)\n", (unsigned long long)seed, (unsigned long long)seed);
+    printf("seed %llu (KILN_TEST_SEED=%llu repeats it)\n", (unsigned long long)seed,
+           (unsigned long long)seed);
     target = kiln_target_find("opencl");
     if (!target || target->devices(&caps, 1, &e) < 1 || !(device = target->open(0, NULL, &e))) {
         printf("no OpenCL device: %s\n", e.text);
@@ -513,15 +532,13 @@ static int open_device(void **state)
     return 0;
 }
 
-static int close_device(void **state)
-{
+static int close_device(void **state) {
     (void)state;
     target->close(device);
     return 0;
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_problems_are_refused),
         cmocka_unit_test(work_is_counted),

@@ -4,42 +4,35 @@
 
 #include <string.h>
 
-static bool has(const kiln_operand *o, int axis)
-{
-    return o->axes & axis;
-}
+static bool has(const kiln_operand *o, int axis) { return o->axes & axis; }
 
-static void parameters(kiln_text *out, const kiln_problem *p)
-{
+static void parameters(kiln_text *out, const kiln_problem *p) {
     kiln_text_add(out, "i64 m, i64 n, i64 ldo, i64 stride_o");
     for (int i = MATMUL_OUT; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (o->scalar)
             kiln_text_printf(out, ", float p_%s", o->name);
         else
-            kiln_text_printf(out, ", %sGLOBAL STORAGE(%s) *RESTRICT p_%s", o->output ? "" : "const ",
-                             kiln_type_name(o->type), o->name);
+            kiln_text_printf(out, ", %sGLOBAL STORAGE(%s) *RESTRICT p_%s",
+                             o->output ? "" : "const ", kiln_type_name(o->type), o->name);
     }
 }
 
-static void arguments(kiln_text *out, const kiln_problem *p)
-{
+static void arguments(kiln_text *out, const kiln_problem *p) {
     kiln_text_add(out, "m, n, ldo, stride_o");
     for (int i = MATMUL_OUT; i < p->n_operands; i++)
         kiln_text_printf(out, ", p_%s", p->operand[i].name);
 }
 
 static void define_list(kiln_text *out, kiln_text *undefs, const kiln_problem *p, const char *name,
-                        void (*list)(kiln_text *, const kiln_problem *))
-{
+                        void (*list)(kiln_text *, const kiln_problem *)) {
     kiln_text_printf(out, "#define %s ", name); /* may be longer than kiln_emit_define allows */
     list(out, p);
     kiln_text_add(out, "\n");
     kiln_text_printf(undefs, "#undef %s\n", name);
 }
 
-void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_problem *p)
-{
+void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
     kiln_emit_define(out, undefs, "TA", "%s", kiln_type_name(v.a));
     kiln_emit_define(out, undefs, "TB", "%s", kiln_type_name(v.b));
@@ -55,28 +48,22 @@ void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_prob
 
 /* ---- one function per width */
 
-static void name_operand(void *context, int operand, kiln_text *out)
-{
+static void name_operand(void *context, int operand, kiln_text *out) {
     const kiln_problem *p = context;
     kiln_text_printf(out, "x_%s", p->operand[operand].name);
 }
 
 /* Where the first of the columns lies. */
-static const char *position(const kiln_problem *p, int operand)
-{
+static const char *position(const kiln_problem *p, int operand) {
     const kiln_operand *o = &p->operand[operand];
     if (operand == MATMUL_OUT) return "batch * stride_o + row * ldo + col";
     if (has(o, MATMUL_AXIS_M) && has(o, MATMUL_AXIS_N)) return "(batch * m + row) * n + col";
     return has(o, MATMUL_AXIS_N) ? "col" : has(o, MATMUL_AXIS_M) ? "row" : "0";
 }
 
-static const char *element(kiln_type t)
-{
-    return t == KILN_I8 || t == KILN_I32 ? "int" : "float";
-}
+static const char *element(kiln_type t) { return t == KILN_I8 || t == KILN_I32 ? "int" : "float"; }
 
-static void read_operand(kiln_text *out, const kiln_problem *p, int i, int width)
-{
+static void read_operand(kiln_text *out, const kiln_problem *p, int i, int width) {
     const kiln_operand *o = &p->operand[i];
     const char *type = kiln_type_name(o->type), *at = position(p, i);
     if (o->scalar)
@@ -89,8 +76,7 @@ static void read_operand(kiln_text *out, const kiln_problem *p, int i, int width
                          o->name, at);
 }
 
-static void pick_operand(kiln_text *out, const kiln_operand *o)
-{
+static void pick_operand(kiln_text *out, const kiln_operand *o) {
     if (!o->scalar && has(o, MATMUL_AXIS_N))
         kiln_text_printf(out, "        const float x_%s = (float)v_%s[i];\n", o->name, o->name);
     else
@@ -98,8 +84,7 @@ static void pick_operand(kiln_text *out, const kiln_operand *o)
 }
 
 /* Converting to int saturates by the contract of types; 2147483520 is the last float below 2^31. */
-static void keep_output(kiln_text *out, const kiln_operand *o)
-{
+static void keep_output(kiln_text *out, const kiln_operand *o) {
     kiln_text_printf(out, "        w_%s[i] = ", o->name);
     if (o->type == KILN_I32)
         kiln_text_printf(out, "(int)K_RINT(K_MAX2(K_MIN2(o_%s, 2147483520.0f), -2147483648.0f))",
@@ -109,29 +94,28 @@ static void keep_output(kiln_text *out, const kiln_operand *o)
     kiln_text_add(out, ";\n");
 }
 
-static void write_output(kiln_text *out, const kiln_problem *p, int i, int width)
-{
+static void write_output(kiln_text *out, const kiln_problem *p, int i, int width) {
     const kiln_operand *o = &p->operand[i];
     kiln_text_printf(out, "    WRITE_N(%s, %d, p_%s, %s, w_%s);\n", kiln_type_name(o->type), width,
                      o->name, position(p, i), o->name);
 }
 
 /* An i32 product is stored as it is; float would lose bits above 2^24. */
-static bool exact(const kiln_problem *p)
-{
+static bool exact(const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
     return v.plain && v.acc == KILN_I32 && v.out == KILN_I32;
 }
 
-static void open_function(kiln_text *out, const char *name, const char *sum)
-{
-    kiln_text_printf(out, "FUNC void NAME(%s)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, %s)\n{\n",
+static void open_function(kiln_text *out, const char *name, const char *sum) {
+    kiln_text_printf(out,
+                     "FUNC void NAME(%s)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, %s)\n{\n",
                      name, sum);
 }
 
-void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width)
-{
-    kiln_emit_part part = {.outputs = true, .indent = "        ", .operand = name_operand,
+void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width) {
+    kiln_emit_part part = {.outputs = true,
+                           .indent = "        ",
+                           .operand = name_operand,
                            .context = (void *)(uintptr_t)p};
     bool read[KILN_OPERANDS_MAX] = {false};
     kiln_body_reads(&p->body, &part, read, p->n_operands);
@@ -146,14 +130,15 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
         const kiln_operand *o = &p->operand[i];
         if (read[i]) read_operand(out, p, i, width);
         if (o->output)
-            kiln_text_printf(out, "    %s w_%s[%d];\n", o->type == KILN_I32 ? "int" : "float", o->name,
-                             width);
+            kiln_text_printf(out, "    %s w_%s[%d];\n", o->type == KILN_I32 ? "int" : "float",
+                             o->name, width);
     }
     kiln_text_printf(out, "    UNROLL\n    for (int i = 0; i < %d; i++) {\n", width);
     kiln_text_add(out, "        const float acc = (float)sum[i];\n");
     for (int i = 0; i < p->n_operands; i++) {
         if (read[i]) pick_operand(out, &p->operand[i]);
-        if (p->operand[i].output) kiln_text_printf(out, "        float o_%s;\n", p->operand[i].name);
+        if (p->operand[i].output)
+            kiln_text_printf(out, "        float o_%s;\n", p->operand[i].name);
     }
     kiln_body_emit(&p->body, &part, out);
     for (int i = 0; i < p->n_operands; i++)
@@ -166,23 +151,23 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
 
 /* ---- the same on one vector (REAL) of a CPU: VLOAD and VSTORE take any alignment */
 
-static void vector_read(kiln_text *out, const kiln_problem *p, int i)
-{
+static void vector_read(kiln_text *out, const kiln_problem *p, int i) {
     const kiln_operand *o = &p->operand[i];
     const char *type = kiln_type_name(o->type);
     if (o->scalar)
         kiln_text_printf(out, "    const REAL x_%s = (REAL)(p_%s);\n", o->name, o->name);
     else if (has(o, MATMUL_AXIS_N))
-        kiln_text_printf(out, "    const REAL x_%s = VLOAD(%s, p_%s, %s);\n", o->name, type, o->name,
-                         position(p, i));
+        kiln_text_printf(out, "    const REAL x_%s = VLOAD(%s, p_%s, %s);\n", o->name, type,
+                         o->name, position(p, i));
     else
         kiln_text_printf(out, "    const REAL x_%s = (REAL)((float)READ(%s, p_%s, %s));\n", o->name,
                          type, o->name, position(p, i));
 }
 
-void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name)
-{
-    kiln_emit_part part = {.outputs = true, .indent = "    ", .operand = name_operand,
+void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name) {
+    kiln_emit_part part = {.outputs = true,
+                           .indent = "    ",
+                           .operand = name_operand,
                            .context = (void *)(uintptr_t)p};
     bool read[KILN_OPERANDS_MAX] = {false};
     kiln_body_reads(&p->body, &part, read, p->n_operands);
@@ -200,8 +185,8 @@ void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, con
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (o->output)
-            kiln_text_printf(out, "    VSTORE(%s, p_%s, %s, o_%s);\n", kiln_type_name(o->type), o->name,
-                             position(p, i), o->name);
+            kiln_text_printf(out, "    VSTORE(%s, p_%s, %s, o_%s);\n", kiln_type_name(o->type),
+                             o->name, position(p, i), o->name);
     }
     kiln_text_add(out, "}\n");
 }

@@ -2,8 +2,7 @@
 #include "kernels/emit.h"
 #include "kernels/matmul/matmul.h"
 
-static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why)
-{
+static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {
     (void)p;
     (void)caps;
     (void)why;
@@ -19,46 +18,46 @@ typedef struct widths {
     int a, b, out;
 } widths;
 
-static int widest(int64_t contiguous, int64_t ld, kiln_type t, const kiln_caps *caps)
-{
+static int widest(int64_t contiguous, int64_t ld, kiln_type t, const kiln_caps *caps) {
     int bytes = (int)kiln_type_bytes(t), w = 16 / bytes < 8 ? 16 / bytes : 8;
     while (w > 1 && (contiguous % w || ld % w || caps->align_bytes % (w * bytes))) w /= 2;
     return w;
 }
 
-static widths widths_of(const kiln_problem *p, const kiln_caps *caps)
-{
+static widths widths_of(const kiln_problem *p, const kiln_caps *caps) {
     matmul v = kiln_matmul_view(p);
-    widths w = {widest(v.ta ? v.m : v.k, v.lda, v.a, caps), widest(v.tb ? v.k : v.n, v.ldb, v.b, caps), 4};
+    widths w = {widest(v.ta ? v.m : v.k, v.lda, v.a, caps),
+                widest(v.tb ? v.k : v.n, v.ldb, v.b, caps), 4};
     while (w.out > 1 && !kiln_matmul_epilogue_aligned(p, caps, w.out, NULL)) w.out /= 2;
     return w;
 }
 
-static void add_width(kiln_space *out, const char *name, int widest_legal)
-{
+static void add_width(kiln_space *out, const char *name, int widest_legal) {
     int values[4] = {1}, n = 1;
     if (widest_legal >= 4) values[n++] = 4;
     if (widest_legal != 4 && widest_legal > 1) values[n++] = widest_legal;
     kiln_space_add(out, name, n, values);
 }
 
-static bool needs_split(const matmul *v, const kiln_caps *caps)
-{
+static bool needs_split(const matmul *v, const kiln_caps *caps) {
     return (v->m + 63) / 64 * ((v->n + 63) / 64) * v->batch < 2 * caps->units && v->k >= 256;
 }
 
-static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
-{
+static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     *out = (kiln_space){.variant = &kiln_matmul_simt};
     if (caps->kind == KILN_DEVICE_CPU) return; /* one point: it only shows that cpu is better */
     matmul v = kiln_matmul_view(p);
     widths w = widths_of(p, caps);
-    if (v.m <= 16) ADD(out, "tm", 16, 64);
-    else ADD(out, "tm", 32, 64, 128);
+    if (v.m <= 16)
+        ADD(out, "tm", 16, 64);
+    else
+        ADD(out, "tm", 32, 64, 128);
     ADD(out, "tn", 64, 128);
     ADD(out, "tk", 8, 16);
-    if (v.m <= 16) ADD(out, "rm", 1, 2, 4);
-    else ADD(out, "rm", 4, 8);
+    if (v.m <= 16)
+        ADD(out, "rm", 1, 2, 4);
+    else
+        ADD(out, "rm", 4, 8);
     ADD(out, "rn", 4, 8);
     add_width(out, "va", w.a);
     add_width(out, "vb", w.b);
@@ -68,8 +67,7 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     ADD(out, "pad", 0, 4);
 }
 
-static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps)
-{
+static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
     kiln_schedule s = kiln_variant_default(&kiln_matmul_simt), best = s;
     if (caps->kind == KILN_DEVICE_CPU) return s;
     matmul v = kiln_matmul_view(p);
@@ -92,8 +90,7 @@ static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps)
 }
 
 static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
-                  kiln_text *out, kiln_error *e)
-{
+                  kiln_text *out, kiln_error *e) {
     (void)caps;
     kiln_text undefs = {0};
     kiln_emit_knobs(out, &undefs, s);
@@ -104,7 +101,8 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
     kiln_text_free(&undefs);
-    return failed ? kiln_fail(e, KILN_NO_MEMORY, "no memory for the source of a matmul kernel") : KILN_OK;
+    return failed ? kiln_fail(e, KILN_NO_MEMORY, "no memory for the source of a matmul kernel")
+                  : KILN_OK;
 }
 
 const kiln_variant_generator kiln_matmul_simt_generator = {

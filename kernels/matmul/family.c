@@ -7,27 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t ceil_div(int64_t x, int64_t y)
-{
-    return (x + y - 1) / y;
-}
+static int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 /* ---- work */
 
-static double flops(const kiln_problem *p)
-{
+static double flops(const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
     double results = (double)v.m * (double)v.n * (double)v.batch;
     return results * (2.0 * (double)v.k + kiln_body_flops(&p->body));
 }
 
-static double bytes(const kiln_problem *p)
-{
+static double bytes(const kiln_problem *p) {
     double sum = 0;
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (!o->scalar)
-            sum += (double)o->rows * (double)o->cols * (double)o->batch * (double)kiln_type_bytes(o->type);
+            sum += (double)o->rows * (double)o->cols * (double)o->batch *
+                   (double)kiln_type_bytes(o->type);
     }
     return sum;
 }
@@ -42,27 +38,21 @@ static double bytes(const kiln_problem *p)
 #define FLOAT_ROUNDOFF 0x1p-24
 #define TINY 1.2e-38 /* what flushing a product to zero may cost */
 
-static double acc_error(const matmul *v, double acc, double magnitude)
-{
+static double acc_error(const matmul *v, double acc, double magnitude) {
     if (v->acc == KILN_I32) return v->plain && v->out == KILN_I32 ? 0 : FLOAT_ROUNDOFF * fabs(acc);
     return ERROR_UNITS * sqrt((double)v->k) * FLOAT_ROUNDOFF * magnitude + (double)v->k * TINY;
 }
 
-static bool on_cpu(const kiln_caps *caps)
-{
-    return caps->kind == KILN_DEVICE_CPU;
-}
+static bool on_cpu(const kiln_caps *caps) { return caps->kind == KILN_DEVICE_CPU; }
 
 enum { CPU_PA = 8, CPU_PB = 16, GPU_PA = 64, GPU_PB = 64, SPREAD_STEPS = 64, GRID_Y_MAX = 65535 };
 
-static void name_operand(void *context, int operand, kiln_text *out)
-{
+static void name_operand(void *context, int operand, kiln_text *out) {
     const kiln_problem *p = context;
     kiln_text_printf(out, "x_%s", p->operand[operand].name);
 }
 
-static void reference_list(kiln_text *out, const kiln_problem *p, bool declare)
-{
+static void reference_list(kiln_text *out, const kiln_problem *p, bool declare) {
     kiln_text_add(out, declare ? "i64 m, i64 n" : "m, n");
     for (int i = MATMUL_EXTRA; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
@@ -72,46 +62,54 @@ static void reference_list(kiln_text *out, const kiln_problem *p, bool declare)
         else if (o->scalar)
             kiln_text_printf(out, ", float p_%s", o->name);
         else
-            kiln_text_printf(out, ", const GLOBAL STORAGE(%s) *RESTRICT p_%s", kiln_type_name(o->type),
-                             o->name);
+            kiln_text_printf(out, ", const GLOBAL STORAGE(%s) *RESTRICT p_%s",
+                             kiln_type_name(o->type), o->name);
     }
     for (int i = MATMUL_OUT; i < p->n_operands; i++)
         if (p->operand[i].output)
-            kiln_text_printf(out, declare ? ", GLOBAL double *RESTRICT v_%s, GLOBAL float *RESTRICT b_%s"
-                                          : ", v_%s, b_%s", p->operand[i].name, p->operand[i].name);
+            kiln_text_printf(out,
+                             declare ? ", GLOBAL double *RESTRICT v_%s, GLOBAL float *RESTRICT b_%s"
+                                     : ", v_%s, b_%s",
+                             p->operand[i].name, p->operand[i].name);
 }
 
-static void read_operand(kiln_text *out, const kiln_operand *o)
-{
+static void read_operand(kiln_text *out, const kiln_operand *o) {
     bool m = o->axes & MATMUL_AXIS_M, n = o->axes & MATMUL_AXIS_N;
     if (o->scalar)
         kiln_text_printf(out, "    const double x_%s = (double)p_%s;\n", o->name, o->name);
     else
         kiln_text_printf(out, "    const double x_%s = (double)READ(%s, p_%s, %s);\n", o->name,
-                         kiln_type_name(o->type), o->name, m && n ? "at" : n ? "col" : m ? "row" : "0");
+                         kiln_type_name(o->type), o->name,
+                         m && n ? "at"
+                         : n    ? "col"
+                         : m    ? "row"
+                                : "0");
 }
 
-static void emit_error(kiln_text *out, const matmul *v)
-{
+static void emit_error(kiln_text *out, const matmul *v) {
     if (v->acc == KILN_F32)
-        kiln_text_printf(out, "    const double acc_error = %.1f * sqrt((double)k) * U * magnitude + "
-                         "(double)k * %g;\n", ERROR_UNITS, TINY);
+        kiln_text_printf(out,
+                         "    const double acc_error = %.1f * sqrt((double)k) * U * magnitude + "
+                         "(double)k * %g;\n",
+                         ERROR_UNITS, TINY);
     else
         kiln_text_printf(out, "    const double acc_error = %s;\n",
                          acc_error(v, 1, 1) == 0 ? "0.0" : "U * fabs(acc)");
 }
 
 /* FUNC NAME(end): the statements of one element, in double and with bounds. */
-static void emit_end(kiln_text *out, const kiln_problem *p)
-{
-    kiln_emit_part part = {.outputs = true, .indent = "    ", .operand = name_operand,
+static void emit_end(kiln_text *out, const kiln_problem *p) {
+    kiln_emit_part part = {.outputs = true,
+                           .indent = "    ",
+                           .operand = name_operand,
                            .context = (void *)(uintptr_t)p};
     bool read[KILN_OPERANDS_MAX] = {false};
     matmul v = kiln_matmul_view(p);
     kiln_body_reads(&p->body, &part, read, p->n_operands);
-    kiln_text_add(out, "#define U 5.9604644775390625e-8\n"
-                       "FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, "
-                       "double magnitude, i64 k)\n{\n    const i64 at = (batch * m + row) * n + col;\n");
+    kiln_text_add(out,
+                  "#define U 5.9604644775390625e-8\n"
+                  "FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, "
+                  "double magnitude, i64 k)\n{\n    const i64 at = (batch * m + row) * n + col;\n");
     emit_error(out, &v);
     for (int i = 0; i < p->n_operands; i++) {
         const char *name = p->operand[i].name;
@@ -122,20 +120,22 @@ static void emit_end(kiln_text *out, const kiln_problem *p)
     for (int i = 0; i < p->n_operands; i++) {
         const char *name = p->operand[i].name;
         if (p->operand[i].output)
-            kiln_text_printf(out, "    v_%s[at] = o_%s;\n    b_%s[at] = (float)(oe_%s * 1.0001);\n", name,
-                             name, name, name);
+            kiln_text_printf(out, "    v_%s[at] = o_%s;\n    b_%s[at] = (float)(oe_%s * 1.0001);\n",
+                             name, name, name, name);
     }
     kiln_text_add(out, "}\n#undef U\n");
 }
 
-static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_text *out, kiln_error *e)
-{
+static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_text *out,
+                            kiln_error *e) {
     kiln_text undefs = {0};
     kiln_matmul_emit_problem(out, &undefs, p);
     bool cpu = on_cpu(caps);
-    const struct { const char *name; int value; } shape[] = {
-        {"RW", cpu ? 16 : 1}, {"RM", cpu ? 8 : 4}, {"RN", cpu ? 1 : 4},
-        {"TX", cpu ? 1 : 16}, {"TY", cpu ? 1 : 16}, {"SPREAD_THREADS", cpu ? 1 : 256}};
+    const struct {
+        const char *name;
+        int value;
+    } shape[] = {{"RW", cpu ? 16 : 1}, {"RM", cpu ? 8 : 4},  {"RN", cpu ? 1 : 4},
+                 {"TX", cpu ? 1 : 16}, {"TY", cpu ? 1 : 16}, {"SPREAD_THREADS", cpu ? 1 : 256}};
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         kiln_emit_define(out, &undefs, shape[i].name, "%d", shape[i].value);
     kiln_text_add(out, "#define REFERENCE_PARAMS ");
@@ -150,11 +150,12 @@ static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_t
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
     kiln_text_free(&undefs);
-    return failed ? kiln_fail(e, KILN_NO_MEMORY, "no memory for the source of matmul's reference") : KILN_OK;
+    return failed ? kiln_fail(e, KILN_NO_MEMORY, "no memory for the source of matmul's reference")
+                  : KILN_OK;
 }
 
-static void set_launch(kiln_launch *l, const char *entry, int64_t x, int64_t y, int64_t z, int bx, int by)
-{
+static void set_launch(kiln_launch *l, const char *entry, int64_t x, int64_t y, int64_t z, int bx,
+                       int by) {
     strcpy(l->entry, entry);
     l->grid[0] = (uint32_t)x;
     l->grid[1] = (uint32_t)(y < GRID_Y_MAX ? y : GRID_Y_MAX);
@@ -164,8 +165,7 @@ static void set_launch(kiln_launch *l, const char *entry, int64_t x, int64_t y, 
     l->block[2] = 1;
 }
 
-static void reference_args(kiln_launch *l, const kiln_problem *p)
-{
+static void reference_args(kiln_launch *l, const kiln_problem *p) {
     kiln_matmul_arg_i64(l, kiln_matmul_view(p).m);
     kiln_matmul_arg_i64(l, kiln_matmul_view(p).n);
     for (int i = MATMUL_EXTRA; i < p->n_operands; i++)
@@ -178,8 +178,7 @@ static void reference_args(kiln_launch *l, const kiln_problem *p)
 }
 
 static int reference_program(const kiln_problem *p, const kiln_caps *caps, kiln_program *out,
-                             kiln_error *e)
-{
+                             kiln_error *e) {
     (void)e;
     bool cpu = on_cpu(caps);
     matmul v = kiln_matmul_view(p);
@@ -189,11 +188,14 @@ static int reference_program(const kiln_problem *p, const kiln_caps *caps, kiln_
     out->n_launches = 2;
     out->workspace_bytes = (panels_a * pa + panels_b * pb) * v.k * v.batch * 4;
     kiln_launch *l = &out->launch[0];
-    set_launch(l, "spread", ceil_div(v.k, SPREAD_STEPS), panels_a + panels_b, v.batch, cpu ? 1 : 256, 1);
+    set_launch(l, "spread", ceil_div(v.k, SPREAD_STEPS), panels_a + panels_b, v.batch,
+               cpu ? 1 : 256, 1);
     kiln_matmul_arg_operand(l, MATMUL_A);
     kiln_matmul_arg_operand(l, MATMUL_B);
-    const int64_t numbers[] = {v.m, v.n, v.k, v.lda, v.ldb, v.stride_a, v.stride_b, panels_a, panels_b};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) kiln_matmul_arg_i64(l, numbers[i]);
+    const int64_t numbers[] = {v.m,        v.n,        v.k,      v.lda,   v.ldb,
+                               v.stride_a, v.stride_b, panels_a, panels_b};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        kiln_matmul_arg_i64(l, numbers[i]);
     kiln_matmul_arg_workspace(l);
     l = &out->launch[1];
     set_launch(l, "main", panels_a, panels_b, v.batch, side, side);
@@ -207,14 +209,12 @@ static int reference_program(const kiln_problem *p, const kiln_caps *caps, kiln_
 
 /* ---- the same for a row in C */
 
-static double element(const kiln_operand *o, const void *host, int64_t index)
-{
+static double element(const kiln_operand *o, const void *host, int64_t index) {
     return kiln_type_read(o->type, (const char *)host + index * (int64_t)kiln_type_bytes(o->type));
 }
 
 static void multiply_row(const kiln_problem *p, const void *const *host, int64_t batch, int64_t row,
-                         kiln_bounded *acc)
-{
+                         kiln_bounded *acc) {
     matmul v = kiln_matmul_view(p);
     const kiln_operand *a = &p->operand[MATMUL_A], *b = &p->operand[MATMUL_B];
     for (int64_t l = 0; l < v.k; l++) {
@@ -232,8 +232,7 @@ static void multiply_row(const kiln_problem *p, const void *const *host, int64_t
 
 /* The elements of operand i that this row meets: n of them, or one. */
 static void gather(const kiln_problem *p, int i, const void *host, double scalar, int64_t batch,
-                   int64_t row, double *to)
-{
+                   int64_t row, double *to) {
     const kiln_operand *o = &p->operand[i];
     bool m = o->axes & MATMUL_AXIS_M, n = o->axes & MATMUL_AXIS_N;
     if (o->scalar) {
@@ -244,10 +243,9 @@ static void gather(const kiln_problem *p, int i, const void *host, double scalar
     for (int64_t j = 0; j < (n ? o->cols : 1); j++) to[j] = element(o, host, at + j);
 }
 
-static int evaluate(const kiln_problem *p, const void *const *host, const double *scalars, int64_t batch,
-                    int64_t row, kiln_bounded *acc, double *in, kiln_bounded *store,
-                    double *const *value, double *const *bound, kiln_error *e)
-{
+static int evaluate(const kiln_problem *p, const void *const *host, const double *scalars,
+                    int64_t batch, int64_t row, kiln_bounded *acc, double *in, kiln_bounded *store,
+                    double *const *value, double *const *bound, kiln_error *e) {
     int64_t n = kiln_matmul_view(p).n;
     const double *inputs[KILN_OPERANDS_MAX] = {NULL};
     kiln_bounded *outputs[KILN_STATEMENTS_MAX] = {NULL};
@@ -273,14 +271,14 @@ static int evaluate(const kiln_problem *p, const void *const *host, const double
 
 static int evaluate_row(const kiln_problem *p, const void *const *host, const double *scalars,
                         int64_t batch, int64_t row, double *const *value, double *const *bound,
-                        kiln_error *e)
-{
+                        kiln_error *e) {
     size_t n = (size_t)kiln_matmul_view(p).n;
     kiln_bounded *acc = calloc(n, sizeof *acc);
     double *in = calloc(n * KILN_OPERANDS_MAX, sizeof *in);
     kiln_bounded *store = calloc(n * KILN_OPERANDS_MAX, sizeof *store);
-    int status = acc && in && store ? evaluate(p, host, scalars, batch, row, acc, in, store, value, bound, e)
-                                    : kiln_fail(e, KILN_NO_MEMORY, "no memory to evaluate a row of matmul");
+    int status = acc && in && store
+                     ? evaluate(p, host, scalars, batch, row, acc, in, store, value, bound, e)
+                     : kiln_fail(e, KILN_NO_MEMORY, "no memory to evaluate a row of matmul");
     free(acc);
     free(in);
     free(store);
@@ -289,8 +287,7 @@ static int evaluate_row(const kiln_problem *p, const void *const *host, const do
 
 /* ---- features for the cost model: fixed names, 0 where a variant has no such thing */
 
-static int knob_or(const kiln_schedule *s, const char *name, int otherwise)
-{
+static int knob_or(const kiln_schedule *s, const char *name, int otherwise) {
     for (int i = 0; s->variant->knobs[i].name; i++)
         if (!strcmp(s->variant->knobs[i].name, name)) return s->value[i];
     return otherwise;
@@ -300,17 +297,22 @@ typedef struct tile {
     double m, n, k, threads, registers, shared_bytes, split;
 } tile;
 
-static tile tile_of(const matmul *v, const kiln_schedule *s)
-{
+static tile tile_of(const matmul *v, const kiln_schedule *s) {
     double element = (double)kiln_type_bytes(v->a);
     if (s->variant == &kiln_matmul_cpu) {
         double mr = knob_or(s, "mr", 1), nr = knob_or(s, "nv", 1) * knob_or(s, "vl", 1);
-        tile t = {.m = mr * knob_or(s, "mp", 1), .n = nr * knob_or(s, "np", 1), .k = knob_or(s, "kc", 1),
-                  .threads = 1, .registers = mr * knob_or(s, "nv", 1) + knob_or(s, "nv", 1) + 1, .split = 1};
+        tile t = {.m = mr * knob_or(s, "mp", 1),
+                  .n = nr * knob_or(s, "np", 1),
+                  .k = knob_or(s, "kc", 1),
+                  .threads = 1,
+                  .registers = mr * knob_or(s, "nv", 1) + knob_or(s, "nv", 1) + 1,
+                  .split = 1};
         t.shared_bytes = t.k * (t.m + t.n) * 4; /* what wants to be in cache */
         return t;
     }
-    tile t = {.m = knob_or(s, "tm", 1), .n = knob_or(s, "tn", 1), .k = knob_or(s, "tk", 1),
+    tile t = {.m = knob_or(s, "tm", 1),
+              .n = knob_or(s, "tn", 1),
+              .k = knob_or(s, "tk", 1),
               .split = knob_or(s, "split", 1)};
     int warps = knob_or(s, "warps_m", 0) * knob_or(s, "warps_n", 0);
     t.threads = warps ? warps * 32.0 : t.m * t.n / (knob_or(s, "rm", 1) * knob_or(s, "rn", 1));
@@ -320,35 +322,61 @@ static tile tile_of(const matmul *v, const kiln_schedule *s)
 }
 
 static int features(const kiln_problem *p, const kiln_schedule *s, const kiln_caps *caps,
-                    const char **names, double *values, int max)
-{
+                    const char **names, double *values, int max) {
     matmul v = kiln_matmul_view(p);
     tile t = tile_of(&v, s);
     double m = (double)v.m, n = (double)v.n, k = (double)v.k, batch = (double)v.batch;
     double tiles_m = ceil(m / t.m), tiles_n = ceil(n / t.n);
     double blocks = tiles_m * tiles_n * batch * t.split, units = caps->units > 0 ? caps->units : 1;
     double traffic = batch * (tiles_n * m * k + tiles_m * n * k) * (double)kiln_type_bytes(v.a);
-    const struct { const char *name; double value; } list[] = {
-        {"log_m", log2(m)}, {"log_n", log2(n)}, {"log_k", log2(k)}, {"log_batch", log2(batch)},
-        {"bytes_a", (double)kiln_type_bytes(v.a)}, {"bytes_out", (double)kiln_type_bytes(v.out)},
-        {"ta", v.ta}, {"tb", v.tb}, {"integer", v.acc == KILN_I32}, {"plain", v.plain},
+    const struct {
+        const char *name;
+        double value;
+    } list[] = {
+        {"log_m", log2(m)},
+        {"log_n", log2(n)},
+        {"log_k", log2(k)},
+        {"log_batch", log2(batch)},
+        {"bytes_a", (double)kiln_type_bytes(v.a)},
+        {"bytes_out", (double)kiln_type_bytes(v.out)},
+        {"ta", v.ta},
+        {"tb", v.tb},
+        {"integer", v.acc == KILN_I32},
+        {"plain", v.plain},
         {"intensity", flops(p) / bytes(p)},
-        {"tile_m", t.m}, {"tile_n", t.n}, {"tile_k", t.k},
-        {"tiles_m", tiles_m}, {"tiles_n", tiles_n}, {"log_blocks", log2(blocks)},
-        {"waves", blocks / units}, {"wave_use", blocks / units / ceil(blocks / units)},
-        {"tile_use", m * n / (tiles_m * t.m * tiles_n * t.n)}, {"k_use", k / (ceil(k / t.k) * t.k)},
-        {"threads", t.threads}, {"acc_registers", t.registers}, {"tile_bytes", t.shared_bytes},
-        {"tile_intensity", t.m * t.n / (t.m + t.n)}, {"log_traffic", log2(traffic)},
-        {"split", t.split}, {"buffers", knob_or(s, "stages", knob_or(s, "buffers", 0))},
+        {"tile_m", t.m},
+        {"tile_n", t.n},
+        {"tile_k", t.k},
+        {"tiles_m", tiles_m},
+        {"tiles_n", tiles_n},
+        {"log_blocks", log2(blocks)},
+        {"waves", blocks / units},
+        {"wave_use", blocks / units / ceil(blocks / units)},
+        {"tile_use", m * n / (tiles_m * t.m * tiles_n * t.n)},
+        {"k_use", k / (ceil(k / t.k) * t.k)},
+        {"threads", t.threads},
+        {"acc_registers", t.registers},
+        {"tile_bytes", t.shared_bytes},
+        {"tile_intensity", t.m * t.n / (t.m + t.n)},
+        {"log_traffic", log2(traffic)},
+        {"split", t.split},
+        {"buffers", knob_or(s, "stages", knob_or(s, "buffers", 0))},
         {"micro_m", knob_or(s, "mr", knob_or(s, "rm", 0))},
         {"micro_n", knob_or(s, "nv", knob_or(s, "rn", 0))},
-        {"vector", knob_or(s, "vl", knob_or(s, "va", 0))}, {"vector_b", knob_or(s, "vb", 0)},
-        {"store", knob_or(s, "vo", knob_or(s, "store", 0))}, {"group", knob_or(s, "group", 0)},
-        {"unroll", knob_or(s, "uk", 0)}, {"prefetch", knob_or(s, "pfb", 0)},
-        {"prefetch_out", knob_or(s, "pfc", 0)}, {"order", knob_or(s, "order", 0)},
-        {"part", knob_or(s, "part", 0)}, {"pad", knob_or(s, "pad", 0)},
-        {"warps_m", knob_or(s, "warps_m", 0)}, {"warps_n", knob_or(s, "warps_n", 0)},
-        {"resident", knob_or(s, "resident", 0)}, {"copy", knob_or(s, "copy", 0)},
+        {"vector", knob_or(s, "vl", knob_or(s, "va", 0))},
+        {"vector_b", knob_or(s, "vb", 0)},
+        {"store", knob_or(s, "vo", knob_or(s, "store", 0))},
+        {"group", knob_or(s, "group", 0)},
+        {"unroll", knob_or(s, "uk", 0)},
+        {"prefetch", knob_or(s, "pfb", 0)},
+        {"prefetch_out", knob_or(s, "pfc", 0)},
+        {"order", knob_or(s, "order", 0)},
+        {"part", knob_or(s, "part", 0)},
+        {"pad", knob_or(s, "pad", 0)},
+        {"warps_m", knob_or(s, "warps_m", 0)},
+        {"warps_n", knob_or(s, "warps_n", 0)},
+        {"resident", knob_or(s, "resident", 0)},
+        {"copy", knob_or(s, "copy", 0)},
     };
     int count = (int)(sizeof list / sizeof *list);
     if (count > max) count = max;
@@ -361,8 +389,7 @@ static int features(const kiln_problem *p, const kiln_schedule *s, const kiln_ca
 
 /* ---- sizes at which a winner is checked again */
 
-static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *s)
-{
+static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *s) {
     /* Leading dimensions that were given stay: so no size grows beyond the problem's own. */
     static _Thread_local char text[5][96];
     static _Thread_local const char *list[6];
@@ -370,8 +397,11 @@ static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *
     tile t = tile_of(&v, s);
     int64_t m = v.m, n = v.n, k = v.k, tm = (int64_t)t.m, tn = (int64_t)t.n, tk = (int64_t)t.k;
     /* the last one for schedules whose vectors need multiples of 16 */
-    const int64_t size[5][3] = {{1, 1, 1}, {tm + 1, tn - 1, tk + 1}, {tm - 1, tn + 1, 2 * tk - 1},
-                                {97, 101, 257}, {tm + 3, (tn + 16) / 16 * 16, (tk + 16) / 16 * 16}};
+    const int64_t size[5][3] = {{1, 1, 1},
+                                {tm + 1, tn - 1, tk + 1},
+                                {tm - 1, tn + 1, 2 * tk - 1},
+                                {97, 101, 257},
+                                {tm + 3, (tn + 16) / 16 * 16, (tk + 16) / 16 * 16}};
     for (int i = 0; i < 5; i++) {
         int64_t x[3];
         const int64_t most[3] = {m, n, k};
@@ -390,24 +420,21 @@ static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *
 /* A row of the table holds a variant's functions; C cannot copy them from another file's constant
  * before the program runs, so each is called through its own. */
 #define FORWARD(v)                                                                                 \
-    static bool v##_applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why)          \
-    {                                                                                              \
+    static bool v##_applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {        \
         return kiln_matmul_##v##_generator.applies(p, caps, why);                                  \
     }                                                                                              \
-    static void v##_space(const kiln_problem *p, const kiln_caps *caps, kiln_space *space)         \
-    {                                                                                              \
+    static void v##_space(const kiln_problem *p, const kiln_caps *caps, kiln_space *space) {       \
         kiln_matmul_##v##_generator.space(p, caps, space);                                         \
     }                                                                                              \
-    static kiln_schedule v##_start(const kiln_problem *p, const kiln_caps *caps)                   \
-    {                                                                                              \
+    static kiln_schedule v##_start(const kiln_problem *p, const kiln_caps *caps) {                 \
         return kiln_matmul_##v##_generator.start(p, caps);                                         \
     }                                                                                              \
     static int v##_source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,    \
-                          kiln_text *out, kiln_error *e)                                           \
-    {                                                                                              \
+                          kiln_text *out, kiln_error *e) {                                         \
         return kiln_matmul_##v##_generator.source(p, caps, s, out, e);                             \
     }
-#define ROW(v) {&kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source}
+#define ROW(v)                                                                                     \
+    { &kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source }
 
 FORWARD(cpu)
 FORWARD(simt)

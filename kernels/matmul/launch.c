@@ -9,12 +9,17 @@ enum { M, N, K, BATCH, A, B, OUT, TA, TB, LDA, LDB, LDO };
 
 /* 2^31 - 1 keeps a size in an int; products are formed in 64 bits. */
 #define SIZE(name_, fallback_, min_, compiled_, help_)                                             \
-    {.name = name_, .kind = KILN_KEY_SIZE, .fallback = fallback_, .min = min_,                     \
-     .max = INT32_MAX, .compiled = compiled_, .help = help_}
+    {                                                                                              \
+        .name = name_, .kind = KILN_KEY_SIZE, .fallback = fallback_, .min = min_,                  \
+        .max = INT32_MAX, .compiled = compiled_, .help = help_                                     \
+    }
 #define TYPE(name_, help_)                                                                         \
-    {.name = name_, .kind = KILN_KEY_TYPE, .fallback = KILN_NONE, .compiled = true, .help = help_}
+    { .name = name_, .kind = KILN_KEY_TYPE, .fallback = KILN_NONE, .compiled = true, .help = help_ }
 #define FLAG(name_, help_)                                                                         \
-    {.name = name_, .kind = KILN_KEY_FLAG, .fallback = 0, .max = 1, .compiled = true, .help = help_}
+    {                                                                                              \
+        .name = name_, .kind = KILN_KEY_FLAG, .fallback = 0, .max = 1, .compiled = true,           \
+        .help = help_                                                                              \
+    }
 
 static const kiln_key keys[] = {
     [M] = SIZE("m", KILN_REQUIRED, 1, false, "rows of a and out"),
@@ -34,37 +39,35 @@ static const kiln_key keys[] = {
 
 /* ---- types */
 
-static kiln_type type_or(int64_t given, kiln_type otherwise)
-{
+static kiln_type type_or(int64_t given, kiln_type otherwise) {
     return given != KILN_NONE ? (kiln_type)given : otherwise;
 }
 
-static void types(const kiln_problem *p, kiln_type *a, kiln_type *b, kiln_type *out)
-{
+static void types(const kiln_problem *p, kiln_type *a, kiln_type *b, kiln_type *out) {
     *a = type_or(p->value[A], type_or(p->type, KILN_F32));
     *b = type_or(p->value[B], type_or(p->type, *a));
     *out = type_or(p->value[OUT], *a == KILN_I8 ? KILN_I32 : type_or(p->type, *a));
 }
 
-static int check_types(kiln_type a, kiln_type b, kiln_type out, kiln_error *e)
-{
+static int check_types(kiln_type a, kiln_type b, kiln_type out, kiln_error *e) {
     bool floats = (a == KILN_F32 || a == KILN_F16 || a == KILN_BF16) &&
                   (b == KILN_F32 || b == KILN_F16 || b == KILN_BF16);
     if (!floats && !(a == KILN_I8 && b == KILN_I8))
-        return kiln_fail(e, KILN_UNSUPPORTED,
-                         "matmul cannot multiply a=%s by b=%s: use f32, f16 or bf16 for both in any "
-                         "mix, or i8 for both",
-                         kiln_type_name(a), kiln_type_name(b));
+        return kiln_fail(
+            e, KILN_UNSUPPORTED,
+            "matmul cannot multiply a=%s by b=%s: use f32, f16 or bf16 for both in any "
+            "mix, or i8 for both",
+            kiln_type_name(a), kiln_type_name(b));
     if (out != KILN_F32 && out != KILN_F16 && out != KILN_BF16 && out != KILN_I8 && out != KILN_I32)
-        return kiln_fail(e, KILN_UNSUPPORTED, "matmul cannot store out=%s: use f32, f16, bf16, i8 or i32",
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "matmul cannot store out=%s: use f32, f16, bf16, i8 or i32",
                          kiln_type_name(out));
     return KILN_OK;
 }
 
 /* ---- operands */
 
-static void declare(kiln_problem *p, int i, const char *name, kiln_type type, bool output)
-{
+static void declare(kiln_problem *p, int i, const char *name, kiln_type type, bool output) {
     kiln_operand *o = &p->operand[i];
     memset(o, 0, sizeof *o);
     strcpy(o->name, name);
@@ -73,8 +76,7 @@ static void declare(kiln_problem *p, int i, const char *name, kiln_type type, bo
     o->axes = MATMUL_AXIS_M | MATMUL_AXIS_N;
 }
 
-static int operands(kiln_problem *p, kiln_error *e)
-{
+static int operands(kiln_problem *p, kiln_error *e) {
     kiln_type a, b, out;
     types(p, &a, &b, &out);
     int status = check_types(a, b, out, e);
@@ -87,9 +89,8 @@ static int operands(kiln_problem *p, kiln_error *e)
 }
 
 /* Rows, columns and leading dimension of one matrix; ld names the key when it is too small. */
-static int set_matrix(const kiln_problem *p, kiln_operand *o, int64_t rows, int64_t cols, int64_t ld,
-                      const char *key, kiln_error *e)
-{
+static int set_matrix(const kiln_problem *p, kiln_operand *o, int64_t rows, int64_t cols,
+                      int64_t ld, const char *key, kiln_error *e) {
     if (ld && ld < cols)
         return kiln_fail(e, KILN_BAD_INPUT,
                          "matmul: %s=%lld is smaller than the %lld columns stored in a row of %s; "
@@ -100,35 +101,37 @@ static int set_matrix(const kiln_problem *p, kiln_operand *o, int64_t rows, int6
     o->cols = cols;
     o->ld = ld ? ld : cols;
     if (rows > INT64_MAX / 16 / o->ld / o->batch)
-        return kiln_fail(e, KILN_BAD_INPUT, "matmul: %s has more elements than fit in memory: "
-                         "reduce m, n, k or batch", o->name);
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "matmul: %s has more elements than fit in memory: "
+                         "reduce m, n, k or batch",
+                         o->name);
     o->batch_stride = rows * o->ld;
     return KILN_OK;
 }
 
-static int shape_extra(const kiln_problem *p, kiln_operand *o, kiln_error *e)
-{
+static int shape_extra(const kiln_problem *p, kiln_operand *o, kiln_error *e) {
     bool has_m = o->axes & MATMUL_AXIS_M, has_n = o->axes & MATMUL_AXIS_N;
     if (o->output && !(has_m && has_n))
         return kiln_fail(e, KILN_UNSUPPORTED,
                          "matmul stores whole matrices: give output %s both axes, %s[m,n]", o->name,
                          o->name);
     if (o->type == KILN_F64 || o->type == KILN_E4M3 || o->type == KILN_E5M2)
-        return kiln_fail(e, KILN_UNSUPPORTED,
-                         "matmul: operand %s has type %s, which statements cannot read or store; use "
-                         "f32, f16, bf16, i8 or i32",
-                         o->name, kiln_type_name(o->type));
+        return kiln_fail(
+            e, KILN_UNSUPPORTED,
+            "matmul: operand %s has type %s, which statements cannot read or store; use "
+            "f32, f16, bf16, i8 or i32",
+            o->name, kiln_type_name(o->type));
     int status = set_matrix(p, o, has_m ? p->value[M] : 1, has_n ? p->value[N] : 1, 0, "", e);
     if (!(has_m && has_n)) o->batch = 1, o->batch_stride = 0;
     return status;
 }
 
-static int check_statements(const kiln_problem *p, kiln_error *e)
-{
+static int check_statements(const kiln_problem *p, kiln_error *e) {
     if (p->body.n_phases > 1)
-        return kiln_fail(e, KILN_UNSUPPORTED,
-                         "matmul: statements may not reduce over a row (sum, mean, max or min of one "
-                         "argument) yet; put the reduction into a map problem of its own");
+        return kiln_fail(
+            e, KILN_UNSUPPORTED,
+            "matmul: statements may not reduce over a row (sum, mean, max or min of one "
+            "argument) yet; put the reduction into a map problem of its own");
     for (int i = 0; i < p->body.n_nodes; i++) {
         const kiln_node *node = &p->body.node[i];
         if (node->op == KILN_OP_OPERAND && node->operand < MATMUL_OUT)
@@ -144,13 +147,13 @@ static int check_statements(const kiln_problem *p, kiln_error *e)
     return KILN_OK;
 }
 
-static int shape(kiln_problem *p, kiln_error *e)
-{
+static int shape(kiln_problem *p, kiln_error *e) {
     const int64_t *v = p->value;
     int64_t m = v[M], n = v[N], k = v[K];
     kiln_operand *o = p->operand;
     int status = set_matrix(p, &o[MATMUL_A], v[TA] ? k : m, v[TA] ? m : k, v[LDA], "lda", e);
-    if (!status) status = set_matrix(p, &o[MATMUL_B], v[TB] ? n : k, v[TB] ? k : n, v[LDB], "ldb", e);
+    if (!status)
+        status = set_matrix(p, &o[MATMUL_B], v[TB] ? n : k, v[TB] ? k : n, v[LDB], "ldb", e);
     if (!status) status = set_matrix(p, &o[MATMUL_OUT], m, n, v[LDO], "ldo", e);
     for (int i = MATMUL_EXTRA; i < p->n_operands && !status; i++)
         if (!o[i].scalar) status = shape_extra(p, &o[i], e);
@@ -159,59 +162,55 @@ static int shape(kiln_problem *p, kiln_error *e)
 
 /* ---- the view */
 
-static bool is_plain(const kiln_problem *p)
-{
+static bool is_plain(const kiln_problem *p) {
     const kiln_body *b = &p->body;
     return b->n_statements == 1 && b->statement[0].operand == MATMUL_OUT &&
            b->node[b->statement[0].node].op == KILN_OP_RESULT;
 }
 
-matmul kiln_matmul_view(const kiln_problem *p)
-{
+matmul kiln_matmul_view(const kiln_problem *p) {
     const kiln_operand *o = p->operand;
     return (matmul){
-        .m = p->value[M], .n = p->value[N], .k = p->value[K], .batch = p->value[BATCH],
-        .lda = o[MATMUL_A].ld, .ldb = o[MATMUL_B].ld, .ldo = o[MATMUL_OUT].ld,
-        .stride_a = o[MATMUL_A].batch_stride, .stride_b = o[MATMUL_B].batch_stride,
+        .m = p->value[M],
+        .n = p->value[N],
+        .k = p->value[K],
+        .batch = p->value[BATCH],
+        .lda = o[MATMUL_A].ld,
+        .ldb = o[MATMUL_B].ld,
+        .ldo = o[MATMUL_OUT].ld,
+        .stride_a = o[MATMUL_A].batch_stride,
+        .stride_b = o[MATMUL_B].batch_stride,
         .stride_o = o[MATMUL_OUT].batch_stride,
-        .a = o[MATMUL_A].type, .b = o[MATMUL_B].type, .out = o[MATMUL_OUT].type,
+        .a = o[MATMUL_A].type,
+        .b = o[MATMUL_B].type,
+        .out = o[MATMUL_OUT].type,
         .acc = o[MATMUL_A].type == KILN_I8 ? KILN_I32 : KILN_F32,
-        .ta = p->value[TA], .tb = p->value[TB], .plain = is_plain(p),
+        .ta = p->value[TA],
+        .tb = p->value[TB],
+        .plain = is_plain(p),
     };
 }
 
 /* ---- arguments */
 
-static kiln_arg *next(kiln_launch *l, kiln_arg_kind kind)
-{
+static kiln_arg *next(kiln_launch *l, kiln_arg_kind kind) {
     assert(l->n_args < KILN_ARGS_MAX);
     kiln_arg *a = &l->arg[l->n_args++];
     a->kind = (uint8_t)kind;
     return a;
 }
 
-void kiln_matmul_arg_operand(kiln_launch *l, int operand)
-{
+void kiln_matmul_arg_operand(kiln_launch *l, int operand) {
     next(l, KILN_ARG_OPERAND)->index = (uint8_t)operand;
 }
 
-void kiln_matmul_arg_i64(kiln_launch *l, int64_t value)
-{
-    next(l, KILN_ARG_I64)->value.i = value;
-}
+void kiln_matmul_arg_i64(kiln_launch *l, int64_t value) { next(l, KILN_ARG_I64)->value.i = value; }
 
-void kiln_matmul_arg_i32(kiln_launch *l, int32_t value)
-{
-    next(l, KILN_ARG_I32)->value.i = value;
-}
+void kiln_matmul_arg_i32(kiln_launch *l, int32_t value) { next(l, KILN_ARG_I32)->value.i = value; }
 
-void kiln_matmul_arg_workspace(kiln_launch *l)
-{
-    next(l, KILN_ARG_WORKSPACE);
-}
+void kiln_matmul_arg_workspace(kiln_launch *l) { next(l, KILN_ARG_WORKSPACE); }
 
-void kiln_matmul_arg_epilogue(kiln_launch *l, const kiln_problem *p)
-{
+void kiln_matmul_arg_epilogue(kiln_launch *l, const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
     kiln_matmul_arg_i64(l, v.m);
     kiln_matmul_arg_i64(l, v.n);
@@ -222,8 +221,7 @@ void kiln_matmul_arg_epilogue(kiln_launch *l, const kiln_problem *p)
 
 /* ---- legality */
 
-bool kiln_matmul_no(kiln_text *why, const char *format, ...)
-{
+bool kiln_matmul_no(kiln_text *why, const char *format, ...) {
     if (!why) return false;
     char sentence[320];
     va_list args;
@@ -235,27 +233,29 @@ bool kiln_matmul_no(kiln_text *why, const char *format, ...)
 }
 
 bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
-                                  kiln_text *why)
-{
+                                  kiln_text *why) {
     for (int i = MATMUL_OUT; i < p->n_operands && width > 1; i++) {
         const kiln_operand *o = &p->operand[i];
         if (o->scalar || !(o->axes & MATMUL_AXIS_N)) continue;
         if (o->cols % width || o->ld % width)
-            return kiln_matmul_no(why, "%d columns at once need n and the leading dimension of %s to be "
-                                  "multiples of %d, not %lld and %lld", width, o->name, width,
-                                  (long long)o->cols, (long long)o->ld);
+            return kiln_matmul_no(why,
+                                  "%d columns at once need n and the leading dimension of %s to be "
+                                  "multiples of %d, not %lld and %lld",
+                                  width, o->name, width, (long long)o->cols, (long long)o->ld);
         int64_t access = width * (int64_t)kiln_type_bytes(o->type);
         if (access > 16) access = 16;
         if (caps->align_bytes % access)
-            return kiln_matmul_no(why, "%d columns of %s at once need buffers aligned to %lld bytes; the "
-                                  "device promises %d", width, o->name, (long long)access,
-                                  caps->align_bytes);
+            return kiln_matmul_no(
+                why,
+                "%d columns of %s at once need buffers aligned to %lld bytes; the "
+                "device promises %d",
+                width, o->name, (long long)access, caps->align_bytes);
     }
     return true;
 }
 
-static const kiln_variant *const variants[] = {&kiln_matmul_cpu, &kiln_matmul_simt, &kiln_matmul_mma_sm80,
-                                               NULL};
+static const kiln_variant *const variants[] = {&kiln_matmul_cpu, &kiln_matmul_simt,
+                                               &kiln_matmul_mma_sm80, NULL};
 
 const kiln_family kiln_family_matmul = {
     .name = "matmul",

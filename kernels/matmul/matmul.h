@@ -21,7 +21,7 @@ typedef struct matmul {
     kiln_type a, b, out;
     kiln_type acc; /* F32, or I32 for i8 x i8 */
     bool ta, tb;
-    bool plain;    /* the statements are just "out = acc": an I32 result is stored exactly */
+    bool plain; /* the statements are just "out = acc": an I32 result is stored exactly */
 } matmul;
 
 matmul kiln_matmul_view(const kiln_problem *p);
