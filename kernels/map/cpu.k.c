@@ -59,7 +59,7 @@ typedef CAT(char, V) NAME(any_char) __attribute__((aligned(1)));
 #define LOAD(type, p, i) CAT(LOAD_, type)((p) + (i))
 #define GET_VECTOR(kind, p) (*(const GLOBAL NAME(any_##kind) *)(p))
 #define LOAD_f32(p) GET_VECTOR(float, p)
-#define LOAD_f16(p) CAT(vload_half, V)(0, p)
+#define LOAD_f16(p) NAME(load_half)(p)
 #define LOAD_bf16(p) CAT(as_float, V)(CAT(convert_uint, V)(GET_VECTOR(ushort, p)) << 16)
 #define LOAD_i8(p) CAT(convert_float, V)(GET_VECTOR(char, p))
 #define LOAD_i32(p) CAT(convert_float, V)(GET_VECTOR(int, p))
@@ -73,16 +73,17 @@ typedef CAT(char, V) NAME(any_char) __attribute__((aligned(1)));
 #define STORE_bf16(p, x) PUT_VECTOR(ushort, p, CAT(k_to_bf16_, V)(x))
 #define STORE_i8(p, x) PUT_VECTOR(char, p, CAT4(convert_char, V, _sat, _rte)(x))
 #define STORE_i32(p, x) PUT_VECTOR(int, p, CAT4(convert_int, V, _sat, _rte)(x))
-#if NT /* there are no half vectors to store: convert into memory of our own first */
+/* Halves go through memory of our own: PoCL's vload_half and vstore_half want aligned vectors. */
+FUNC REAL NAME(load_half)(const GLOBAL half *p) {
+    const CAT(ushort, V) bits = GET_VECTOR(ushort, p);
+    return CAT(vload_half, V)(0, (const half *)&bits);
+}
 #define STORE_f16(p, x)                                                                            \
     {                                                                                              \
         CAT(ushort, V) bits;                                                                       \
         CAT4(vstore_half, V, _r, te)(x, 0, (half *)&bits);                                         \
         PUT_VECTOR(ushort, p, bits);                                                               \
     }
-#else
-#define STORE_f16(p, x) CAT4(vstore_half, V, _r, te)(x, 0, p)
-#endif
 
 /* One entry of a list each; c is the column, counted from the tile's first. */
 #define ZERO(name, type) w.x##name = (REAL)(0.0f);

@@ -35,6 +35,7 @@ static void fill_versions(cuda_api *cu, kiln_caps *c) {
 
 static void fill_units(cuda_api *cu, CUdevice id, kiln_caps *c) {
     size_t memory = 0;
+    c->programs_per_unit = 1; /* NVRTC has almost no fixed cost */
     c->units = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
     c->warp = attribute(cu, id, CU_DEVICE_ATTRIBUTE_WARP_SIZE);
     c->max_threads = attribute(cu, id, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);

@@ -116,6 +116,7 @@ static void fill_names(opencl_api *cl, cl_device_id id, kiln_caps *c) {
 
 static void fill_cpu(opencl_api *cl, cl_device_id id, kiln_caps *c) {
     c->shared_host = true;
+    c->programs_per_unit = 8; /* a build costs PoCL a second, whatever is in it */
     c->warp = 1;
     c->vector_bits = 32 * (int)info_number(cl, id, OCL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
     if (c->vector_bits < 128) c->vector_bits = 128;
@@ -126,6 +127,10 @@ static void fill_cpu(opencl_api *cl, cl_device_id id, kiln_caps *c) {
 
 static void fill_gpu(opencl_api *cl, cl_device_id id, const char *extensions, kiln_caps *c) {
     opencl_pci pci;
+    /* NVIDIA's driver names the first-level caches here; the last level must be assumed, so that a
+     * cold measurement is cold: no GPU of today has more than 256 MB, few more than 64. */
+    if (c->cache_bytes < 64 << 20) c->cache_bytes = 64 << 20;
+    c->programs_per_unit = 1;
     c->warp = 32; /* right for NVIDIA, RDNA and most others; a schedule is only slower otherwise */
     if (strstr(extensions, "cl_nv_device_attribute_query")) {
         int warp = (int)info_number(cl, id, OCL_DEVICE_WARP_SIZE_NV);
