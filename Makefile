@@ -50,7 +50,7 @@ RUNTIME_OBJ := $(call object,$(CORE_SRC) $(TARGET_SRC) $(RUNTIME_SRC)) \
 TUNER_OBJ   := $(call object,$(VENDOR_SRC) $(GENERATE_SRC) $(TUNER_SRC)) \
                $(GEN)/generators.o $(GEN)/strategies.o $(GEN)/embedded.o $(GEN)/vendors.o
 
-.PHONY: all deps tune test check-gpu bench bench-search dist install asan ubsan clang-build fuzz \
+.PHONY: all deps tune test check-gpu bench bench-search dist install asan ubsan run-tests clang-build fuzz \
         kernels format clean layers
 all: $(BUILD)/tune $(BUILD)/kiln $(BUILD)/libkiln.so $(BUILD)/libkiln.a $(BUILD)/kiln.pc
 
@@ -101,9 +101,13 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TUNER_OBJ) $(RUNTIME_OBJ)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ -lcmocka -lOpenCL $(TUNE_LIBS)
 .PRECIOUS: $(BUILD)/tests/%.o
-test: deps
+test:
+	scripts/dependencies test
 	$(MAKE) -j$$(nproc) all tests-built
 	$(MAKE) layers
+	$(MAKE) -j$$(nproc) clang-build
+	$(MAKE) kernels
+	BUILD=$(BUILD) scripts/fuzz
 	scripts/run-tests $(BUILD) $(TESTS)
 .PHONY: tests-built
 tests-built: $(TESTS)
@@ -111,15 +115,19 @@ layers:
 	scripts/layers
 
 # ---- more checks
-# Builds with clang, too: its warnings differ. Sanitizers run the whole test suite.
+# Sanitizers run the whole test suite; clang only builds it: its warnings differ.
 asan:
-	$(MAKE) BUILD=build/asan OPT="-O1 -g" SANITIZE="-fsanitize=address -fno-omit-frame-pointer" test
+	$(MAKE) BUILD=build/asan OPT="-O1 -g" SANITIZE="-fsanitize=address -fno-omit-frame-pointer" run-tests
 ubsan:
-	$(MAKE) BUILD=build/ubsan OPT="-O1 -g" SANITIZE="-fsanitize=undefined -fno-sanitize-recover=undefined" test
+	$(MAKE) BUILD=build/ubsan OPT="-O1 -g" SANITIZE="-fsanitize=undefined -fno-sanitize-recover=undefined" run-tests
+run-tests:
+	scripts/dependencies test
+	$(MAKE) -j$$(nproc) all tests-built
+	scripts/run-tests $(BUILD) $(TESTS)
 clang-build:
 	$(MAKE) BUILD=build/clang CC=clang all tests-built
-fuzz: $(GEN)/families.c $(GEN)/targets.c
-	scripts/fuzz
+fuzz:
+	BUILD=$(BUILD) scripts/fuzz
 # Every family on every device present, against the evaluator. On a machine without GPU: PoCL.
 check-gpu: deps $(BUILD)/check_device
 	$(BUILD)/check_device
@@ -136,6 +144,7 @@ kernels: $(BUILD)/tune
 
 # ---- shipping
 dist: all
+	scripts/dependencies test
 	scripts/dist $(BUILD) $(VERSION)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -150,9 +150,23 @@ static void *read_unit(shelf *h, const char *unit, const char *kind, size_t *siz
     return copy;
 }
 
+/* Where the figure comes from, and test vectors, so that a deployment can check for itself. */
+static void add_evidence(kiln_session *s, kiln_library_entry *x, const kiln_record *m) {
+    kiln_error e;
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:s, s:s}", "device", m->device,
+                          "protocol", m->protocol, "phase", m->phase, "source", m->source, "median",
+                          m->median, "p05", m->p05, "p95", m->p95, "error_bound", m->error_bound,
+                          "date", m->date, "session", m->session);
+    char *text = j ? json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    if (text) x->provenance = kiln_arena_strdup(&s->arena, text);
+    free(text);
+    json_decref(j);
+    kiln_library_take_samples(x, &s->arena, &e); /* without them `kiln test` says so */
+}
+
 /* False when the unit's files are not in the cache (any more). */
 static bool shelve(shelf *h, const kiln_result *r, const char *schedule, const char *unit,
-                   const char *suffix, const kiln_record *measured, bool fallback) {
+                   const char *suffix, const kiln_record *measured, bool fallback, bool complete) {
     size_t size, n;
     kiln_library_entry x = {.problem = r->text, .schedule = schedule, .caps = &h->s->caps,
                             .suffix = suffix, .fallback = fallback,
@@ -169,6 +183,7 @@ static bool shelve(shelf *h, const kiln_result *r, const char *schedule, const c
         x.facts.local_bytes = measured->local_bytes;
         x.facts.shared_bytes = measured->shared_bytes;
     }
+    if (measured && complete) add_evidence(h->s, &x, measured);
     h->entry[h->n++] = x;
     return true;
 }
@@ -202,7 +217,7 @@ static bool shelve_fallback(shelf *h, kiln_result *r, bool complete) {
     kiln_text_free(&text);
     /* A search has usually compiled it; code for one architecture only still wants PTX beside it. */
     if (r->generic_unit && (!complete || !s->caps.arch_number))
-        return shelve(h, r, schedule, r->generic_unit, r->generic_suffix, NULL, true);
+        return shelve(h, r, schedule, r->generic_unit, r->generic_suffix, NULL, true, complete);
     if (!complete) return false;
     kiln_error e = {0};
     /* PTX for a plain architecture serves GPUs that are not the one tuned on */
@@ -210,7 +225,7 @@ static bool shelve_fallback(shelf *h, kiln_result *r, bool complete) {
     if (status) status = kiln_session_compile(s, r->text, schedule, "", unit, suffix, &e);
     if (status) kiln_progress_say(&s->progress, "no fallback for %s: %s", r->text, e.text);
     return !status && shelve(h, r, schedule, kiln_arena_strdup(&s->arena, unit),
-                             kiln_arena_strdup(&s->arena, suffix), NULL, true);
+                             kiln_arena_strdup(&s->arena, suffix), NULL, true, complete);
 }
 
 static void compile_alone(kiln_session *s, kiln_result *r) {
@@ -231,7 +246,8 @@ int kiln_publish_library(kiln_session *s, const char *path, bool complete, kiln_
         if (complete || !r->unit || !r->unit[0]) compile_alone(s, r);
         int before = h.n;
         if (!shelve_fallback(&h, r, complete) ||
-            !shelve(&h, r, r->winner.schedule, r->unit ? r->unit : "", r->suffix, &r->winner, false)) {
+            !shelve(&h, r, r->winner.schedule, r->unit ? r->unit : "", r->suffix, &r->winner, false,
+                    complete)) {
             h.n = before;
             kiln_progress_say(&s->progress, "not in the library: %s (its code is not in %s; run `tune "
                               "emit` to make it again)", r->text, s->cache);
