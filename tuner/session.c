@@ -110,8 +110,9 @@ static int add_problem(kiln_session *s, const char *text, double weight, kiln_er
 static void name_session(kiln_session *s) {
     kiln_text t = {0};
     uint8_t digest[32];
-    kiln_text_printf(&t, "%s\n%s %.3f %llu %d\n", s->identity, s->options.strategy, s->options.budget,
-                     (unsigned long long)s->options.seed, s->options.hot);
+    kiln_text_printf(&t, "%s\n%s %.3f %llu %d %lld %d\n", s->identity, s->options.strategy,
+                     s->options.budget, (unsigned long long)s->options.seed, s->options.hot,
+                     (long long)s->options.max_trials, s->options.vendors);
     for (int i = 0; i < s->n_results; i++) kiln_text_printf(&t, "%s\n", s->result[i].text);
     kiln_sha256_of(kiln_text_get(&t), t.size, digest);
     kiln_hex(digest, 8, s->id);
@@ -215,7 +216,7 @@ kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const cha
 }
 
 /* Waits for one worker's answer. */
-static int ask(kiln_worker *w, json_t *request, double seconds, json_t **reply, kiln_error *e) {
+static int ask_once(kiln_worker *w, json_t *request, double seconds, json_t **reply, kiln_error *e) {
     int which;
     kiln_text detail = {0};
     *reply = NULL;
@@ -233,6 +234,17 @@ static int ask(kiln_worker *w, json_t *request, double seconds, json_t **reply, 
         const char *why = json_string_value(json_object_get(*reply, "error"));
         status = kiln_fail(e, (int)json_integer_value(json_object_get(*reply, "status")), "%s",
                            why ? why : "");
+    }
+    return status;
+}
+
+/* A worker that somebody killed says nothing about the request: it is sent again. */
+static int ask(kiln_worker *w, json_t *request, double seconds, json_t **reply, kiln_error *e) {
+    int status = KILN_OK;
+    for (int attempt = 0; attempt < KILN_ATTEMPTS; attempt++) {
+        w->killed = false;
+        status = ask_once(w, request, seconds, reply, e);
+        if (status != KILN_DRIVER || !w->killed || kiln_interrupted) break;
     }
     return status;
 }
@@ -337,7 +349,8 @@ static void remember_result(kiln_session *s, const kiln_result *r) {
     char *value = r->failure ? kiln_arena_printf(&s->arena, "failed %s", r->failure)
                              : kiln_arena_printf(&s->arena, "%s %s %s", r->unit, r->suffix,
                                                  r->winner.schedule);
-    if (r->have_winner || r->failure) kiln_store_put(s->store, done_key(s, r), value, NULL);
+    bool settled = r->failure || (r->have_winner && !strcmp(r->winner.phase, "final"));
+    if (settled) kiln_store_put(s->store, done_key(s, r), value, NULL);
 }
 
 static void remember_time(kiln_session *s) {
@@ -374,8 +387,12 @@ int kiln_session_run(kiln_session *s, kiln_error *e) {
         if (kiln_interrupted) break;
         if (status == KILN_UNSUPPORTED || status == KILN_WRONG || status == KILN_DRIVER ||
             status == KILN_TIMEOUT || status == KILN_COMPILE) {
-            /* this problem cannot be done here; the others can */
-            r->failure = kiln_arena_strdup(&s->arena, why.text);
+            /* this problem cannot be done here, or its finals failed; the others can */
+            if (r->have_winner)
+                kiln_progress_say(&s->progress, "  no finals (%s): the best of the search stands, and "
+                                  "the same command tries them again", why.text);
+            else
+                r->failure = kiln_arena_strdup(&s->arena, why.text);
             status = KILN_OK;
         } else if (status && e)
             *e = why;

@@ -25,6 +25,9 @@ typedef struct kiln_session_options {
 
 enum { KILN_PROBLEMS_MAX = 256, KILN_FINALISTS_MAX = 10 };
 
+/* How often one thing is tried whose process was killed from outside, before it is to blame. */
+enum { KILN_ATTEMPTS = 3 };
+
 /* What came of one problem. Strings live in the session's arena. */
 typedef struct kiln_result {
     kiln_problem problem;
@@ -58,7 +61,7 @@ typedef struct kiln_session {
     kiln_result *result;
     int n_compilers;
     kiln_worker worker[65]; /* [0] measures, the rest compile */
-    char measuring[64];     /* hash of what the measuring worker has set up, "" nothing */
+    char measuring[64];     /* which process has set up which problem, "" nothing */
     double start, spent;    /* seconds: spent by earlier runs of the same command */
     double copy_bandwidth;  /* bytes per second, measured; 0 unknown */
     double time_compile, time_verify, time_measure, time_search; /* seconds, summed */

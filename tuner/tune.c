@@ -7,14 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
-enum { ITEMS_MAX = 64, JOB_MAX = 16, CANDIDATES_LIMIT = 20000, BEGUN_MAX = 2 };
+enum { ITEMS_MAX = 64, JOB_MAX = 16, CANDIDATES_LIMIT = 20000 };
 
 /* A candidate on its way. */
 typedef struct item {
     int64_t point;
     enum { FREE, PROPOSED, COMPILING, READY, MEASURING } state;
     bool alone; /* its unit failed with others in it: compile it by itself */
+    int kills;  /* compile workers that were killed from outside while they had it */
     char unit[65], suffix[20];
     double compile_seconds;
 } item;
@@ -87,12 +90,44 @@ static void learn(search *f, int64_t point, const kiln_record *r) {
     f->s->time_search += kiln_now() - start;
 }
 
+/* Where the compiled unit of a program is; a later run of the command need not compile it again. */
+static char *unit_key(search *f, const char *suffix) {
+    const kiln_caps *c = &f->s->caps;
+    return kiln_arena_printf(&f->s->arena, "unit/%s/%s/%s/%s", f->s->identity, c->driver, c->compiler,
+                             suffix);
+}
+
+static int keep_unit(search *f, const item *it, const kiln_record *r, kiln_error *e) {
+    bool right = r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW;
+    char *key = right && it->unit[0] ? unit_key(f, it->suffix) : NULL;
+    return key ? kiln_store_put(f->s->store, key, it->unit, e) : KILN_OK;
+}
+
+static void recall_unit(search *f, known *k, const char *suffix) {
+    const char *unit = *suffix ? kiln_store_get(f->s->store, unit_key(f, suffix), &f->s->arena) : NULL;
+    char *path = unit ? kiln_arena_printf(&f->s->arena, "%s/%s.bin", f->s->cache, unit) : NULL;
+    if (!path || access(path, R_OK)) return;
+    snprintf(k->unit, sizeof k->unit, "%s", unit);
+    snprintf(k->suffix, sizeof k->suffix, "%s", suffix);
+}
+
+/* Compilers and drivers write files, and report a full disk as a fault of the program. */
+static bool disk_is_full(const search *f) {
+    struct statvfs v;
+    return statvfs(f->s->cache, &v) == 0 && v.f_blocks && (double)v.f_bavail * (double)v.f_frsize < 65536;
+}
+
 /* Stores the trial's end, tells the strategy, frees the item. */
 static int finish(search *f, item *it, kiln_record *r, kiln_error *e) {
     r->compile_seconds = it->compile_seconds;
     f->s->time_verify += r->verify_seconds;
     f->s->time_measure += r->time_seconds;
-    int status = kiln_store_add(f->s->store, r, NULL, e);
+    bool right = r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW;
+    if (!right && disk_is_full(f))
+        return kiln_fail(e, KILN_IO, "the disk of %s is full: free some space and run the same command "
+                         "again, all finished trials are kept", f->s->cache);
+    int status = keep_unit(f, it, r, e);
+    if (!status) status = kiln_store_add(f->s->store, r, NULL, e);
     memcpy(f->known[it->point].unit, it->unit, sizeof it->unit);
     memcpy(f->known[it->point].suffix, it->suffix, sizeof it->suffix);
     learn(f, it->point, r);
@@ -186,12 +221,26 @@ static int job_failed(search *f, job *j, kiln_outcome outcome, const char *detai
     return status;
 }
 
+/* Killed from outside: the same again, then each alone; false when that is enough. */
+static bool retry_job(job *j) {
+    bool again = j->n > 0;
+    for (int i = 0; i < j->n; i++) again &= ++j->item[i]->kills < KILN_ATTEMPTS;
+    for (int i = 0; i < j->n && again; i++) {
+        j->item[i]->state = PROPOSED;
+        j->item[i]->alone |= j->item[i]->kills > 1;
+    }
+    if (again) j->n = 0;
+    return again;
+}
+
 static int job_done(search *f, int worker, json_t *reply, kiln_error *e) {
     job *j = &f->jobs[worker];
     double seconds = json_number_value(json_object_get(reply, "seconds"));
     f->s->time_compile += seconds;
-    if (json_integer_value(json_object_get(reply, "status"))) {
+    int failed = (int)json_integer_value(json_object_get(reply, "status"));
+    if (failed) {
         const char *why = json_string_value(json_object_get(reply, "error"));
+        if (failed == KILN_IO) return kiln_fail(e, failed, "%s", why ? why : "");
         return job_failed(f, j, KILN_OUTCOME_COMPILE_FAILED, why ? why : "", e);
     }
     const char *unit = json_string_value(json_object_get(reply, "unit"));
@@ -212,6 +261,11 @@ static int job_done(search *f, int worker, json_t *reply, kiln_error *e) {
 
 static double trial_seconds(const search *f) { return f->s->caps.shared_host ? 0.30 : 0.15; }
 
+/* A worker that died idle is replaced by one that knows of no problem: the process is in the key. */
+static void print_setup(const search *f, char key[64]) {
+    snprintf(key, 64, "%p %d", (void *)f->r, (int)f->s->worker[0].pid);
+}
+
 static int setup(search *f, kiln_error *e) {
     json_t *reply = NULL;
     json_t *request =
@@ -220,14 +274,14 @@ static int setup(search *f, kiln_error *e) {
     int status = kiln_session_ask(f->s, request, 240, &reply, e);
     json_decref(request);
     json_decref(reply);
-    if (!status) snprintf(f->s->measuring, sizeof f->s->measuring, "%p", (void *)f->r);
+    if (!status) print_setup(f, f->s->measuring);
     return status;
 }
 
 static bool is_set_up(const search *f) {
-    char key[64];
-    snprintf(key, sizeof key, "%p", (void *)f->r);
-    return f->s->worker[0].pid && !strcmp(key, f->s->measuring);
+    char key[sizeof f->s->measuring];
+    print_setup(f, key);
+    return kiln_worker_alive(&f->s->worker[0]) && !strcmp(key, f->s->measuring);
 }
 
 static int start_trial(search *f, kiln_error *e) {
@@ -241,17 +295,22 @@ static int start_trial(search *f, kiln_error *e) {
     if (status) return status;
     const char *schedule = schedule_text(f, it->point);
     kiln_record r = kiln_session_record(s, f->r, schedule, "search");
-    if (kiln_store_begun(s->store, &r) >= BEGUN_MAX)
-        return fail(f, it, KILN_OUTCOME_CRASH, "ended the tuner itself twice; not tried again", e);
+    if (kiln_store_begun(s->store, &r) >= KILN_ATTEMPTS)
+        return fail(f, it, KILN_OUTCOME_CRASH, "was running each time that the tuner or its worker was "
+                    "killed; not tried again", e);
     status = kiln_store_begin(s->store, &r, e);
     if (status) return status;
     json_t *request = json_pack("{s:s, s:s, s:s, s:s, s:f, s:f}", "do", "trial", "schedule",
                                 schedule, "unit", it->unit, "suffix", it->suffix, "best", f->best,
                                 "seconds", trial_seconds(f));
     double deadline = 6 + 40 * f->best + (f->best > 0 ? 0 : 20);
+    pid_t pid = s->worker[0].pid;
     status = kiln_worker_send(&s->worker[0], request, deadline, e);
     json_decref(request);
-    it->state = MEASURING;
+    if (!status && s->worker[0].pid != pid) /* died since it was asked, and replaced: set up again */
+        kiln_worker_stop(&s->worker[0]);
+    else
+        it->state = MEASURING;
     return status;
 }
 
@@ -306,11 +365,18 @@ static void show(search *f) {
     kiln_text_free(&failures);
 }
 
+static bool may_try_again(search *f, const item *it) {
+    kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), "search");
+    return kiln_store_begun(f->s->store, &r) < KILN_ATTEMPTS;
+}
+
 static int handle(search *f, kiln_worker_event event, int which, json_t *reply, kiln_text *detail,
                   kiln_error *e) {
     const char *words = kiln_text_get(detail);
+    bool killed = event == KILN_EVENT_DIED && f->s->worker[which].killed;
     if (which > 0) {
         if (event == KILN_EVENT_REPLY) return job_done(f, which, reply, e);
+        if (killed && retry_job(&f->jobs[which])) return KILN_OK;
         return job_failed(f, &f->jobs[which],
                           event == KILN_EVENT_DIED ? KILN_OUTCOME_COMPILE_CRASH
                                                    : KILN_OUTCOME_COMPILE_TIMEOUT, words, e);
@@ -319,6 +385,7 @@ static int handle(search *f, kiln_worker_event event, int which, json_t *reply, 
     item *it = measured_item(f);
     f->s->measuring[0] = 0;
     if (!it) return KILN_OK;
+    if (killed && may_try_again(f, it)) return it->state = READY, KILN_OK;
     return fail(f, it, event == KILN_EVENT_DIED ? KILN_OUTCOME_CRASH : KILN_OUTCOME_TIMEOUT, words, e);
 }
 
@@ -344,9 +411,11 @@ static int loop(search *f, kiln_error *e) {
     while (!status && !kiln_interrupted) {
         bool more = kiln_now() < f->until && !f->exhausted &&
                     (!s->options.max_trials || f->r->trials < s->options.max_trials);
-        int busy = ITEMS_MAX - count(f, FREE);
+        int busy = ITEMS_MAX - count(f, FREE), room = ahead - busy;
+        if (s->options.max_trials && room > s->options.max_trials - f->r->trials - busy)
+            room = (int)(s->options.max_trials - f->r->trials - busy);
         /* in batches: a proposal trains the model, and nothing is handed out meanwhile */
-        if (more && (s->caps.shared_host ? busy == 0 : busy <= ahead - 8)) propose(f, ahead - busy);
+        if (more && room > 0 && (s->caps.shared_host ? busy == 0 : busy <= ahead - 8)) propose(f, room);
         if (!more && kiln_now() >= f->until)
             for (int i = 0; i < ITEMS_MAX; i++) /* too late for what is not compiled */
                 if (f->items[i].state == PROPOSED) f->items[i].state = FREE;
@@ -372,7 +441,9 @@ static int resume_visit(void *context, int64_t id, const kiln_record *r) {
     kiln_schedule schedule;
     if (kiln_schedule_parse(f->r->problem.family, &schedule, r->schedule, NULL)) return 0;
     int64_t point = kiln_candidates_find(&f->c, &schedule);
-    if (point >= 0 && f->known[point].seconds == 0) learn(f, point, r);
+    if (point < 0 || f->known[point].seconds != 0) return 0;
+    learn(f, point, r);
+    if (f->known[point].seconds > 0) recall_unit(f, &f->known[point], r->source);
     return 0;
 }
 
@@ -584,16 +655,29 @@ static int crown(search *f, finals *fin, json_t *reply, kiln_error *e) {
     return status;
 }
 
+/* Set up and asked as one: a worker that is killed in between takes the set-up with it. */
+static int ask_finals(search *f, json_t *request, double seconds, json_t **reply, kiln_error *e) {
+    int status = KILN_OK;
+    for (int attempt = 0; attempt < KILN_ATTEMPTS; attempt++) {
+        json_decref(*reply);
+        *reply = NULL;
+        status = setup(f, e);
+        if (!status) status = kiln_session_ask(f->s, request, seconds, reply, e);
+        bool crashed = !f->s->worker[0].pid && !f->s->worker[0].killed;
+        if (!status || kiln_interrupted || crashed || is_set_up(f)) break;
+    }
+    return status;
+}
+
 static int run_finals(search *f, double seconds, kiln_error *e) {
     finals fin = {0};
     choose_finalists(f, &fin, seconds);
     int status = finals_request(f, &fin, seconds, e);
     json_t *reply = NULL;
     kiln_worker_stop(&f->s->worker[0]); /* a fresh one: nothing left behind by the search */
-    if (!status) status = setup(f, e);
     kiln_progress_show(&f->s->progress, "[%d/%d] %.60s | finals: %d candidates interleaved",
                        (int)(f->r - f->s->result) + 1, f->s->n_results, f->r->text, fin.n);
-    if (!status) status = kiln_session_ask(f->s, fin.request, 60 + 6 * seconds, &reply, e);
+    if (!status) status = ask_finals(f, fin.request, 60 + 6 * seconds, &reply, e);
     if (!status) status = crown(f, &fin, reply, e);
     json_decref(fin.request);
     json_decref(reply);

@@ -68,6 +68,7 @@ static void child(const kiln_worker *w, int fd, int log) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() == 1) _exit(1); /* the tuner died before prctl */
     signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
     if (fd != WORKER_FD) dup2(fd, WORKER_FD);
@@ -112,11 +113,17 @@ static void last_words(const kiln_worker *w, kiln_text *out) {
     kiln_text_printf(out, ": %.*s", (int)n, words);
 }
 
+/* A program's own faults show as other signals: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT. */
+static bool sent_from_outside(int number) {
+    return number == SIGKILL || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
+}
+
 /* Kills when asked to, reaps, says how it ended. */
 static void reap(kiln_worker *w, bool kill_it, kiln_text *detail) {
     int status = 0;
     if (kill_it) kill(w->pid, SIGKILL);
     while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR) {}
+    w->killed = !kill_it && WIFSIGNALED(status) && sent_from_outside(WTERMSIG(status));
     if (detail) {
         if (kill_it)
             kiln_text_add(detail, "killed at its deadline");
@@ -135,6 +142,14 @@ static void reap(kiln_worker *w, bool kill_it, kiln_text *detail) {
 
 void kiln_worker_stop(kiln_worker *w) {
     if (w->pid) reap(w, true, NULL);
+}
+
+bool kiln_worker_alive(kiln_worker *w) {
+    siginfo_t ended = {0};
+    if (!w->pid) return false;
+    if (waitid(P_PID, (id_t)w->pid, &ended, WEXITED | WNOHANG | WNOWAIT) || !ended.si_pid) return true;
+    reap(w, false, NULL);
+    return false;
 }
 
 int kiln_worker_send(kiln_worker *w, json_t *request, double seconds, kiln_error *e) {

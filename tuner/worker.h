@@ -3,8 +3,9 @@
  * need (a later transport can send them to another machine as they are).
  *
  * A worker that misses its deadline is killed. One that dies is reaped, its last words (stderr)
- * kept. Workers die with the tuner (PR_SET_PDEATHSIG, end of the socket) and ignore SIGINT: the
- * tuner decides when they end. */
+ * kept. Workers die with the tuner (PR_SET_PDEATHSIG, end of the socket) and ignore SIGINT and
+ * SIGTERM, which a terminal or a batch system sends to the whole group: the tuner decides when they
+ * end. */
 #ifndef KILN_TUNER_WORKER_H
 #define KILN_TUNER_WORKER_H
 
@@ -26,6 +27,8 @@ typedef struct kiln_worker {
     int fd, log;
     bool busy;
     double deadline;  /* kiln_now() seconds at which a busy worker is killed */
+    bool killed;      /* its last process was ended from outside (kill -9, out-of-memory killer):
+                         no proof of a fault of what it ran */
     kiln_text in;     /* bytes of a message that is still arriving */
     void *job;        /* the caller's */
 } kiln_worker;
@@ -43,7 +46,10 @@ double kiln_now(void);
 int kiln_worker_start(kiln_worker *w, kiln_error *e);
 /* Kills and reaps. Safe on one that is not running. */
 void kiln_worker_stop(kiln_worker *w);
-/* Sends a request (borrowed), starting the worker when it is not running. */
+/* Is its process running? One that ended while idle is reaped here. */
+bool kiln_worker_alive(kiln_worker *w);
+/* Sends a request (borrowed), starting the worker when it is not running: pid tells whether it is
+ * still the process that knows of earlier requests. */
 int kiln_worker_send(kiln_worker *w, json_t *request, double seconds, kiln_error *e);
 /* Waits at most `seconds` for an event of any of n workers; *which tells whose. The job is over
  * then: busy is false, and after DIED or TIMEOUT the worker is not running. */
