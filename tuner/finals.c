@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,12 +21,15 @@ static double quantile_of_sorted(const double *s, int n, double q) {
 }
 
 double kiln_quantile(const double *samples, int n, double q) {
-    double sorted[ROUNDS_MAX];
+    double few[ROUNDS_MAX];
     if (n <= 0) return 0;
-    if (n > ROUNDS_MAX) n = ROUNDS_MAX;
+    double *sorted = n <= ROUNDS_MAX ? few : malloc((size_t)n * sizeof *sorted);
+    if (!sorted) return NAN;
     memcpy(sorted, samples, (size_t)n * sizeof *sorted);
     qsort(sorted, (size_t)n, sizeof *sorted, ascending);
-    return quantile_of_sorted(sorted, n, q);
+    double value = quantile_of_sorted(sorted, n, q);
+    if (sorted != few) free(sorted);
+    return value;
 }
 
 double kiln_median(const double *samples, int n) { return kiln_quantile(samples, n, 0.5); }
@@ -58,7 +62,10 @@ int kiln_finals_choose(const kiln_finalist *f, int n, int rounds, uint64_t seed,
     double best = 0;
     for (int i = 0; i < n; i++) {
         double median = kiln_median(f[i].samples, rounds);
-        if (i == 0 || median < best) best = median, fastest = i;
+        /* coarse clocks give equal medians: the order of the list must not decide */
+        bool equal = i > 0 && median == best;
+        if (i == 0 || median < best || (equal && preferred(&f[i], &f[fastest])))
+            best = median, fastest = i;
     }
     int winner = fastest;
     for (int i = 0; i < n; i++) {
