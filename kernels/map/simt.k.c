@@ -11,7 +11,10 @@
  *
  * Without reductions a tile is TR rows by LANES*V*U columns. With reductions (BY_ROW) a tile is TR
  * whole rows: every phase walks along the row, LANES threads combine what they have, and the next
- * phase knows the result. KEEP = 1: the row fits LANES*V*U and is read once, into registers.
+ * phase knows the result. KEEP = 1: the row fits LANES*V*U and is read once, into registers, where
+ * it stays as it was stored. AHEAD = 1: the block's next rows are on their way while it works on
+ * these. Accesses beyond the end of a row read its last V elements, which nobody counts: loads
+ * without branches can all be in flight.
  *
  * FLAT: rows = 1, and only then may an access reach beyond the end of the row.
  *
@@ -28,6 +31,8 @@
 #define WAVE 0
 #define LD 0
 #define ST 0
+#define AHEAD 0
+#define REGS 0
 #define PHASES 2
 #define BY_ROW 1
 #define FLAT 0
@@ -67,36 +72,40 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 #define INSIDE(all, c) ((all) || (c) < width)
 
 /* One entry of a list each. */
-#define DECLARE(name, type) float x##name[U][V];
+#define DECLARE(name, type) HELD(type, V, x##name, U);
+#define DECLARE_NEXT(name, type) HELD(type, V, n##name, U);
 #define ZERO(name, type) w.x##name = 0.0f;
 #define TAKE_SCALAR(name) w.x##name = p##name;
 #define TAKE_ROW(name, type, step)                                                                 \
     w.x##name = rows > 0 ? (float)READ(type, p##name, row * step) : 0.0f;
-#define PUT(name, type) q.x##name = x##name[u][e];
+#define PUT(name, type) q.x##name = HELD_GET(type, x##name[u], e);
 #define DECLARE_OUT(name, type) float o##name[V];
 #define TAKE_OUT(name, type) o##name[e] = q.o##name;
 #define STORE_ROW_OUT(name, type) WRITE_F(type, 1, 0, p##name, row, &q.o##name);
 #if FLAT && V > 1
 #define PARTIAL (c + V > width)
-#define FETCH_PARTIAL(name, type, at)                                                              \
-    for (int e = 0; e < V; e++)                                                                    \
-        x##name[u][e] = c + e < width ? (float)READ(type, p##name, (at) + e) : 0.0f;
+#define FETCH_PARTIAL(name, type)                                                                  \
+    UNROLL for (int e = 0; e < V; e++) if (c + e < width)                                          \
+        HOLD_ONE(type, p##name + start, c + e, x##name[u], e);
 #define STORE_PARTIAL(name, type)                                                                  \
     for (int e = 0; e < V; e++)                                                                    \
         if (c + e < width) WRITE_F(type, 1, 0, p##name, start + c + e, &o##name[e]);
+#define NEAREST(c) (c)
 #else
 #define PARTIAL 0
-#define FETCH_PARTIAL(name, type, at)
+#define FETCH_PARTIAL(name, type)
 #define STORE_PARTIAL(name, type)
+#define NEAREST(c) (all || (c) < width ? (c) : width - V)
 #endif
-#define FETCH_(name, type, hint, at)                                                               \
+#define FETCH(name, type)                                                                          \
     if (PARTIAL && !all) {                                                                         \
-        FETCH_PARTIAL(name, type, at)                                                              \
+        FETCH_PARTIAL(name, type)                                                                  \
     } else {                                                                                       \
-        READ_F(type, V, hint, p##name, at, x##name[u]);                                            \
+        HOLD(type, V, LD, p##name + start, NEAREST(c), x##name[u]);                                \
     }
-#define FETCH(name, type) FETCH_(name, type, LD, start + c)
-#define FETCH_COL(name, type) FETCH_(name, type, 0, first + c)
+#define FETCH_COL(name, type) HOLD(type, V, 0, p##name + first, NEAREST(c), x##name[u]);
+#define FETCH_NEXT(name, type) HOLD(type, V, LD, p##name + next, NEAREST(c), n##name[u]);
+#define TAKE_NEXT(name, type) HELD_COPY(type, V, x##name[u], n##name[u]);
 #define STORE(name, type)                                                                          \
     if (PARTIAL && !all) {                                                                         \
         STORE_PARTIAL(name, type)                                                                  \
@@ -116,13 +125,25 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
     DECLARE_CHUNK(fulls, columns)                                                                  \
     UNROLL for (int u = 0; u < U; u++) {                                                           \
         const int c = c0 + u * LANES * V;                                                          \
-        if (INSIDE(all, c)) { FETCH_CHUNK(fulls, columns) }                                        \
+        if (!FLAT || INSIDE(all, c)) { FETCH_CHUNK(fulls, columns) }                               \
+    }
+/* The tile's own columns of a row that begins at `next`. */
+#define LOAD_NEXT                                                                                  \
+    UNROLL for (int u = 0; u < U; u++) {                                                           \
+        const int c = (u * LANES + lane) * V, all = 0;                                             \
+        EACH_FULL(FETCH_NEXT)                                                                      \
     }
 
-#define BEGIN(i, o, mean) float s##i = k_identity(o);
-#define ADD(i, o, mean) s##i = k_combine(o, s##i, q.a##i);
+/* Several chains per thread, because each step waits for the one before. */
+#define CHAINS (V < 4 ? V : 4)
+#define BEGIN(i, o, mean)                                                                          \
+    float s##i[CHAINS];                                                                            \
+    UNROLL for (int k = 0; k < CHAINS; k++) s##i[k] = k_identity(o);
+#define ADD(i, o, mean) s##i[e % CHAINS] = k_combine(o, s##i[e % CHAINS], q.a##i);
 #define END(i, o, mean)                                                                            \
-    w.r##i = k_group_reduce(o, s##i, LANES, scratch);                                              \
+    UNROLL for (int k = 1; k < CHAINS; k++) s##i[0] = k_combine(o, s##i[0], s##i[k]);              \
+    w.r##i = k_group_reduce_turn(o, s##i[0], LANES, scratch, turn);                                \
+    turn ^= 1;                                                                                     \
     if (mean) w.r##i = w.r##i / (float)cols;
 
 #define PHASE(number)                                                                              \
@@ -167,17 +188,28 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
         }                                                                                          \
     }
 
-KERNEL(T, 1, 1) NAME(main)(PARAMETERS) {
+/* A row beyond the end computes the last row again, and stores nothing. */
+#define LAST_OF(row) ((row) < rows ? (row) : rows - 1)
+
+KERNEL_REGS(T, 1, 1, REGS) NAME(main)(PARAMETERS) {
     const int lane = THREAD(0) % LANES;
     const i64 row_tiles = (rows + TR - 1) / TR;
 #if PHASES > 1
     LOCAL_ARRAY(float, scratch, T);
+    int turn = 0;
 #endif
 #if BY_ROW
     const i64 tiles = row_tiles;
+    const i64 first = 0;
+    const int width = (int)cols;
 #else
     const u32 col_tiles = (u32)((cols + SPAN - 1) / SPAN);
     const i64 tiles = FLAT ? col_tiles : row_tiles * col_tiles;
+#endif
+#if AHEAD
+    EACH_FULL(DECLARE_NEXT)
+    i64 next_row = (i64)BLOCK(0) * TR + THREAD(0) / LANES, next = LAST_OF(next_row) * cols;
+    LOAD_NEXT
 #endif
 #if WAVE
     for (i64 tile = BLOCK(0); tile < tiles; tile += BLOCKS(0))
@@ -186,17 +218,15 @@ KERNEL(T, 1, 1) NAME(main)(PARAMETERS) {
 #endif
     {
 #if BY_ROW
-        const i64 first = 0, row_tile = tile;
-        const int width = (int)cols;
+        const i64 row_tile = tile;
 #else
         const u32 row_tile = FLAT || col_tiles == 0 ? 0u : (u32)tile / col_tiles;
         const i64 first = (tile - (i64)row_tile * col_tiles) * SPAN;
         const int width = (int)(cols - first < SPAN ? cols - first : SPAN);
 #endif
-        /* A row beyond the end computes the last row again, and stores nothing. */
         const i64 my_row = (i64)row_tile * TR + THREAD(0) / LANES;
         const int inside = my_row < rows;
-        const i64 row = inside ? my_row : rows - 1;
+        const i64 row = LAST_OF(my_row);
         const i64 start = row * cols + first;
         NAME(point) w;
         EACH_FULL(ZERO)
@@ -206,8 +236,19 @@ KERNEL(T, 1, 1) NAME(main)(PARAMETERS) {
 #if KEEP
         EACH_FULL(DECLARE)
         UNROLL for (int u = 0; u < U; u++) {
+#if AHEAD
+            EACH_FULL(TAKE_NEXT)
+#else
             const int c = (u * LANES + lane) * V, all = 0;
-            if (INSIDE(all, c)) { EACH_FULL(FETCH) }
+            EACH_FULL(FETCH)
+#endif
+        }
+#endif
+#if AHEAD
+        if (tile + BLOCKS(0) < tiles) {
+            next_row += (i64)BLOCKS(0) * TR;
+            next = LAST_OF(next_row) * cols;
+            LOAD_NEXT
         }
 #endif
 #if PHASES > 1
@@ -238,6 +279,7 @@ KERNEL(T, 1, 1) NAME(main)(PARAMETERS) {
 #undef EACH_CHUNK
 #undef INSIDE
 #undef DECLARE
+#undef DECLARE_NEXT
 #undef ZERO
 #undef TAKE_SCALAR
 #undef TAKE_ROW
@@ -248,13 +290,18 @@ KERNEL(T, 1, 1) NAME(main)(PARAMETERS) {
 #undef PARTIAL
 #undef FETCH_PARTIAL
 #undef STORE_PARTIAL
-#undef FETCH_
+#undef NEAREST
 #undef FETCH
 #undef FETCH_COL
+#undef FETCH_NEXT
+#undef TAKE_NEXT
 #undef STORE
 #undef DECLARE_CHUNK
 #undef FETCH_CHUNK
 #undef LOAD_CHUNK
+#undef LOAD_NEXT
+#undef LAST_OF
+#undef CHAINS
 #undef BEGIN
 #undef ADD
 #undef END

@@ -2,6 +2,11 @@
  * targets/opencl/dialect.h, which documents it. */
 #define DIALECT_CUDA 1
 #define KERNEL(x, y, z) extern "C" __global__ void __launch_bounds__((x) * (y) * (z))
+#define KERNEL_REGS(x, y, z, registers)                                                            \
+    extern "C" __global__ void __launch_bounds__((x) * (y) * (z),                                  \
+                                                 K_BLOCKS((x) * (y) * (z), registers))
+#define K_BLOCKS(threads, registers)                                                               \
+    ((registers) == 0 || (threads) * (registers) > 65536 ? 1 : 65536 / ((threads) * (registers)))
 #define FUNC static __device__ __forceinline__
 #define GLOBAL
 #define LOCAL
@@ -152,6 +157,20 @@ template <> __device__ __forceinline__ void k_store<1, uint4>(uint4 *p, uint4 v)
             k_p.w[k_i] = k_load<H, k_word_t>(k_s + k_i);                                           \
         UNROLL for (int k_i = 0; k_i < W; k_i++)(dst)[k_i] = (float)CAT(k_get_, T)(k_p.e[k_i]);    \
     } while (0)
+/* Elements as they lie in memory: a 16-bit type takes half the registers that its floats would. */
+#define HELD(T, W, name, n) k_pack<W, STORAGE(T)> name[n]
+#define HOLD(T, W, H, p, i, held)                                                                  \
+    do {                                                                                           \
+        typedef k_pack<W, STORAGE(T)>::word k_word_t;                                              \
+        const k_word_t *k_s = (const k_word_t *)((p) + (i));                                       \
+        UNROLL for (int k_i = 0; k_i < (int)(sizeof(held).w / sizeof *(held).w); k_i++)(held)      \
+            .w[k_i] = k_load<H, k_word_t>(k_s + k_i);                                              \
+    } while (0)
+#define HOLD_ONE(T, p, i, held, e_) ((held).e[e_] = (p)[i])
+#define HELD_COPY(T, W, to, from)                                                                  \
+    UNROLL for (int k_i = 0; k_i < (int)(sizeof(to).w / sizeof *(to).w); k_i++)(to).w[k_i] =       \
+        (from).w[k_i]
+#define HELD_GET(T, held, e_) ((float)CAT(k_get_, T)((held).e[e_]))
 #define WRITE_F(T, W, H, p, i, src)                                                                \
     do {                                                                                           \
         k_pack<W, STORAGE(T)> k_p;                                                                 \
@@ -169,18 +188,22 @@ FUNC float k_combine(int o, float a, float b) {
 FUNC float k_identity(int o) { return o == 0 ? 0.0f : o == 1 ? -K_INF : K_INF; }
 /* Shuffles inside a warp; above 32 threads the warps meet in scratch and every warp combines what
  * is there, so that all threads get the same bits. */
-FUNC float k_group_reduce(int o, float x, int n, float *scratch) {
+FUNC float k_group_reduce_turn(int o, float x, int n, float *scratch, int turn) {
     UNROLL for (int m = 16; m > 0; m /= 2)
         if (m < n) x = k_combine(o, x, __shfl_xor_sync(0xffffffffu, x, m));
     if (n <= 32) return x;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = n / 32;
-    __syncthreads();
+    scratch += turn * 32;
     if (lane == 0) scratch[warp] = x;
     __syncthreads();
     x = scratch[warp / warps * warps + lane % warps];
     UNROLL for (int m = 16; m > 0; m /= 2)
         if (m < warps) x = k_combine(o, x, __shfl_xor_sync(0xffffffffu, x, m));
     return x;
+}
+FUNC float k_group_reduce(int o, float x, int n, float *scratch) {
+    if (n > 32) __syncthreads();
+    return k_group_reduce_turn(o, x, n, scratch, 0);
 }
 
 /* exp through the special unit: relative error at most 2^-22 + 1.22 |x| 2^-24 (constant and
@@ -202,6 +225,51 @@ FUNC float k_div_row(float a, float b) {
     return (a * s) * (1.0f / (b * s));
 }
 
+/* A NaN passes, unlike with fminf. */
+FUNC float k_clamp(float x, float most) {
+#if __CUDA_ARCH__ >= 800
+    float r;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(x), "f"(most));
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(r), "f"(-most));
+    return r;
+#else
+    return x > most ? most : x < -most ? -most : x;
+#endif
+}
+/* erf and tanh as x P(x^2) / Q(x^2) up to where they round to 1; targets/opencl/dialect.h says where
+ * the coefficients come from. Q stays below 2^15, where the fast division is good to 2 units. The
+ * compiler's own functions have two branches each, and a warp usually takes both. */
+FUNC float k_erf_near(float x) {
+    x = k_clamp(x, 3.95f);
+    const float t = x * x;
+    float p = fmaf(t, 1.959601089e-8f, -1.949703107e-6f);
+    p = fmaf(p, t, 1.436551802e-4f);
+    p = fmaf(p, t, 3.802693575e-3f);
+    p = fmaf(p, t, 5.090798599e-2f);
+    p = fmaf(p, t, 0.202471703f);
+    p = fmaf(p, t, 1.128379105f);
+    float q = fmaf(t, 9.784945238e-4f, 1.456575995e-2f);
+    q = fmaf(q, t, 0.1160479895f);
+    q = fmaf(q, t, 0.5127674212f);
+    q = fmaf(q, t, 1.0f);
+    return __fdividef(x * p, q);
+}
+/* Rounded up at the end of its range, k_erf_near can be 8.1 roundoffs off; 8 are allowed. */
+FUNC float k_erf(float x) { return k_clamp(k_erf_near(x), 1.0f); }
+FUNC float k_tanh(float x) {
+    x = k_clamp(x, 9.02f);
+    const float t = x * x;
+    float p = fmaf(t, 1.33194331e-8f, 2.058393224e-5f);
+    p = fmaf(p, t, 3.494070942e-3f);
+    p = fmaf(p, t, 0.1337975179f);
+    p = fmaf(p, t, 0.9999999792f);
+    float q = fmaf(t, 7.762222313e-7f, 3.283145872e-4f);
+    q = fmaf(q, t, 2.587122148e-2f);
+    q = fmaf(q, t, 0.4671306715f);
+    q = fmaf(q, t, 1.0f);
+    return __fdividef(x * p, q);
+}
+
 #define K_DIV(a, b) k_div(a, b)
 #define K_DIV_ROW(a, b) k_div_row(a, b)
 #define K_ABS(x) fabsf(x)
@@ -209,8 +277,8 @@ FUNC float k_div_row(float a, float b) {
 #define K_LOG(x) logf(x)
 #define K_SQRT(x) sqrtf(x)
 #define K_RSQRT(x) rsqrtf(x)
-#define K_TANH(x) tanhf(x)
-#define K_ERF(x) erff(x)
+#define K_TANH(x) k_tanh(x)
+#define K_ERF(x) k_erf(x)
 #define K_FLOOR(x) floorf(x)
 #define K_RINT(x) rintf(x)
 #define K_MAX2(a, b) fmaxf(a, b)
@@ -219,7 +287,7 @@ FUNC float k_div_row(float a, float b) {
 #define K_RELU(x) fmaxf(x, 0.0f)
 #define K_SIGMOID(x) __fdividef(1.0f, 1.0f + K_EXP(-(x)))
 #define K_SILU(x) ((x) * K_SIGMOID(x))
-#define K_GELU(x) ((x) * 0.5f * (1.0f + K_ERF((x) * 0.70710678118654752f)))
+#define K_GELU(x) ((x) * 0.5f * (1.0f + k_erf_near((x) * 0.70710678118654752f)))
 #define K_GELU_TANH(x) ((x) * K_SIGMOID(1.5957691216057308f * (x) * (1.0f + 0.044715f * (x) * (x))))
 #define K_LT(a, b) ((a) < (b) ? 1.0f : 0.0f)
 #define K_LE(a, b) ((a) <= (b) ? 1.0f : 0.0f)

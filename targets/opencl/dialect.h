@@ -1,6 +1,8 @@
 /* The neutral names in OpenCL C 1.2. Put before every program; bodies use these names only.
  *
  *   KERNEL(x, y, z)    an entry with this block size: KERNEL(TX, TY, 1) NAME(main)(...) {...}
+ *   KERNEL_REGS(x, y, z, n)   the same, compiled for n registers per thread where that can be asked
+ *                      (0: as the compiler likes)
  *   FUNC               a device function
  *   GLOBAL LOCAL       address spaces; LOCAL_ARRAY(float, tile, 256);  GLOBAL const f32 *RESTRICT p
  *   BARRIER()          all threads of the block, local memory visible
@@ -19,11 +21,17 @@
  *   k_group_reduce(o, x, n, scratch)   combines x over each n adjacent threads (a power of two that
  *                      divides the block) and gives every one of them the result; ALL threads of
  *                      the block must call it; scratch: LOCAL, a float per thread of the block
+ *   k_group_reduce_turn(o, x, n, scratch, turn)   the same, for callers that count turn 0 1 0 1 ...
+ *                      from call to call; saves a barrier where the device has two halves to swap
+ *   HELD(T, W, name, n)   n times W adjacent elements, kept as compactly as the device can;
+ *                      HOLD(T, W, H, p, i, name[k]) reads W, HOLD_ONE(T, p, i, name[k], e) one;
+ *                      HELD_GET(T, name[k], e) is a float; HELD_COPY(T, W, to[k], from[k])
  *   K_DIV_ROW(a, b)    a / b where b is one value for the whole row; K_DIV(a, b) otherwise
  *   K_EXP(x) ...       math on REAL, which a body defines as float or as a vector of float
  */
 #define DIALECT_OPENCL 1
 #define KERNEL(x, y, z) __attribute__((reqd_work_group_size(x, y, z))) __kernel void
+#define KERNEL_REGS(x, y, z, registers) KERNEL(x, y, z)
 #define FUNC static inline
 #define GLOBAL __global
 #define LOCAL __local
@@ -172,6 +180,14 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
     }
     return scratch[me & ~(n - 1)];
 }
+#define k_group_reduce_turn(o, x, n, scratch, turn) k_group_reduce(o, x, n, scratch)
+
+#define HELD(T, W, name, n) float name[n][W]
+#define HOLD(T, W, H, p, i, held) READ_F(T, W, H, p, i, held)
+#define HOLD_ONE(T, p, i, held, e) ((held)[e] = (float)READ(T, p, i))
+#define HELD_COPY(T, W, to, from)                                                                  \
+    for (int k_i = 0; k_i < W; k_i++) (to)[k_i] = (from)[k_i]
+#define HELD_GET(T, held, e) ((held)[e])
 
 /* exp, erf and tanh of our own, for float and its vectors: the built-ins of CPU drivers take a
  * scalar call per element, and these give the same numbers on every OpenCL device. Coefficients:
