@@ -4,6 +4,10 @@
 
 #include <string.h>
 
+/* A prime: no row length or tile has a common measure with it, so that what is read from a wrong
+ * place is wrong. */
+enum { PERIOD = 1048583 };
+
 static uint64_t operand_seed(uint64_t seed, int operand) {
     return kiln_random64(seed, (uint64_t)operand);
 }
@@ -32,18 +36,27 @@ static void fill_other(const kiln_operand *o, char *to, int64_t n, uint64_t seed
                         integers ? integer(seed, i) : uniform(seed, i));
 }
 
+/* Copies the first period over the rest, doubling what is there. */
+static void repeat(char *to, int64_t bytes, int64_t period) {
+    for (int64_t have = period; have < bytes; have += have)
+        memcpy(to + have, to, (size_t)(have < bytes - have ? have : bytes - have));
+}
+
 void kiln_input_fill(const kiln_operand *o, uint64_t seed, int operand, void *host) {
-    int64_t n = kiln_operand_elements(o);
+    int64_t all = kiln_operand_elements(o), n = all < PERIOD ? all : PERIOD;
     uint64_t own = operand_seed(seed, operand);
     if (o->type == KILN_F32)
         fill_f32(host, n, own);
     else
         fill_other(o, host, n, own);
+    int64_t bytes = (int64_t)kiln_type_bytes(o->type);
+    if (all > n) repeat(host, all * bytes, n * bytes);
 }
 
 double kiln_input_element(const kiln_operand *o, uint64_t seed, int operand, int64_t position) {
     uint64_t own = operand_seed(seed, operand);
     double element;
+    position %= PERIOD;
     kiln_type_write(o->type, &element,
                     is_integer(o->type) ? integer(own, position) : uniform(own, position));
     return kiln_type_read(o->type, &element);
