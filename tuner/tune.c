@@ -10,13 +10,15 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ITEMS_MAX = 64, JOB_MAX = 16, CANDIDATES_LIMIT = 20000 };
+enum { ITEMS_MAX = 64, JOB_MAX = 16, CANDIDATES_LIMIT = 20000, DRIFT_TRIALS = 50 };
+static const double DRIFT = 0.03; /* of the anchor's time */
 
 /* A candidate on its way. */
 typedef struct item {
     int64_t point;
     enum { FREE, PROPOSED, COMPILING, READY, MEASURING } state;
     bool alone; /* its unit failed with others in it: compile it by itself */
+    bool again; /* timed before: a check for drift, or a trial that drift put in doubt */
     int kills;  /* compile workers that were killed from outside while they had it */
     char unit[65], suffix[20];
     double compile_seconds;
@@ -48,7 +50,10 @@ typedef struct search {
     double best, until;
     int64_t best_point;
     bool exhausted;
-    kiln_worker_event last_event;
+    int64_t anchor;      /* the point that is timed again and again, -1 none yet */
+    double anchor_seconds;
+    int64_t recent[DRIFT_TRIALS * 2]; /* points timed since the anchor was */
+    int n_recent;
 } search;
 
 static const char *schedule_text(search *f, int64_t point) {
@@ -117,21 +122,71 @@ static bool disk_is_full(const search *f) {
     return statvfs(f->s->cache, &v) == 0 && v.f_blocks && (double)v.f_bavail * (double)v.f_frsize < 65536;
 }
 
+/* ---- drift: a machine that has become slower or faster makes trials incomparable ---- */
+
+static void add_again(search *f, int64_t point) {
+    for (int i = 0; i < ITEMS_MAX; i++) {
+        if (f->items[i].state != FREE) continue;
+        f->items[i] = (item){.point = point, .state = READY, .again = true};
+        memcpy(f->items[i].unit, f->known[point].unit, sizeof f->items[i].unit);
+        memcpy(f->items[i].suffix, f->known[point].suffix, sizeof f->items[i].suffix);
+        return;
+    }
+}
+
+/* After every 50 trials the anchor is timed again. */
+static void watch_drift(search *f, int64_t point, const kiln_record *r) {
+    if (r->outcome != KILN_OUTCOME_OK) return;
+    if (f->anchor < 0) {
+        f->anchor = point;
+        f->anchor_seconds = r->median;
+    }
+    if (f->n_recent < 2 * DRIFT_TRIALS) f->recent[f->n_recent++] = point;
+    if (f->n_recent == DRIFT_TRIALS) add_again(f, f->anchor);
+}
+
+/* The anchor drifted: what was timed since then and could win is timed again. */
+static void timed_again(search *f, int64_t point, const kiln_record *r) {
+    if (r->outcome != KILN_OUTCOME_OK && r->outcome != KILN_OUTCOME_SLOW) return;
+    if (point != f->anchor) {
+        f->known[point].seconds = r->median;
+        return;
+    }
+    double drift = r->median / f->anchor_seconds - 1;
+    int64_t recent[DRIFT_TRIALS * 2];
+    int n = f->n_recent;
+    memcpy(recent, f->recent, sizeof recent);
+    f->n_recent = 0;
+    f->anchor_seconds = r->median;
+    if (fabs(drift) <= DRIFT) return;
+    kiln_progress_say(&f->s->progress, "  the device drifted by %+.1f %%: leading trials are timed again",
+                      100 * drift);
+    for (int i = 0; i < n; i++)
+        if (recent[i] != f->anchor && f->known[recent[i]].seconds <= 1.1 * f->best) add_again(f, recent[i]);
+}
+
 /* Stores the trial's end, tells the strategy, frees the item. */
 static int finish(search *f, item *it, kiln_record *r, kiln_error *e) {
-    r->compile_seconds = it->compile_seconds;
+    r->compile_seconds = it->again ? 0 : it->compile_seconds;
     f->s->time_verify += r->verify_seconds;
     f->s->time_measure += r->time_seconds;
     bool right = r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW;
     if (!right && disk_is_full(f))
         return kiln_fail(e, KILN_IO, "the disk of %s is full: free some space and run the same command "
                          "again, all finished trials are kept", f->s->cache);
+    if (it->again) {
+        r->phase = "retime";
+        it->state = FREE;
+        timed_again(f, it->point, r);
+        return kiln_store_add(f->s->store, r, NULL, e);
+    }
     int status = keep_unit(f, it, r, e);
     if (!status) status = kiln_store_add(f->s->store, r, NULL, e);
     memcpy(f->known[it->point].unit, it->unit, sizeof it->unit);
     memcpy(f->known[it->point].suffix, it->suffix, sizeof it->suffix);
     learn(f, it->point, r);
     it->state = FREE;
+    watch_drift(f, it->point, r);
     return status;
 }
 
@@ -713,7 +768,7 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
     if (!f) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
     double begun = kiln_now(), share = until - begun;
     /* Finals and odd sizes take about a fifth of the time. */
-    *f = (search){.s = s, .r = r, .until = until - 0.2 * share, .best_point = -1};
+    *f = (search){.s = s, .r = r, .until = until - 0.2 * share, .best_point = -1, .anchor = -1};
     int status = kiln_candidates_open(&f->c, &r->problem, &s->caps, CANDIDATES_LIMIT,
                                       s->options.seed, e);
     if (status) {
