@@ -107,6 +107,19 @@ static bool parse_count(const char *text, int64_t *out) {
     return end != text && !*end && !errno && v >= 0;
 }
 
+/* A list of stages with commas, none unknown. */
+static bool stages_known(const char *list) {
+    static const char *const known[] = {"space", "source", "asm", "launch", "record"};
+    for (const char *at = list;; at++) {
+        size_t n = strcspn(at, ",");
+        bool found = false;
+        for (int i = 0; i < 5; i++) found |= strlen(known[i]) == n && !strncmp(at, known[i], n);
+        if (!found) return false;
+        at += n;
+        if (!*at) return true;
+    }
+}
+
 enum { OPT_DEVICE = 256, OPT_BUDGET, OPT_SUITE, OPT_OUT, OPT_STORE, OPT_STRATEGY, OPT_SEED, OPT_TRIALS,
        OPT_REGIME, OPT_NO_VENDOR, OPT_QUIET, OPT_JSON, OPT_DUMP, OPT_SCHEDULE, OPT_BANDWIDTH,
        OPT_SEEDS, OPT_TRANSFER };
@@ -141,7 +154,10 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_NO_VENDOR: o->session.vendors = false; return 0;
     case OPT_QUIET: o->session.quiet = true; return 0;
     case OPT_JSON: o->json = true; return 0;
-    case OPT_DUMP: o->dump = arg; return 0;
+    case OPT_DUMP:
+        if (!stages_known(arg)) return usage("--dump takes space,source,asm,launch,record, not", arg);
+        o->dump = arg;
+        return 0;
     case OPT_SCHEDULE: o->schedule = arg; return 0;
     case OPT_BANDWIDTH: o->bandwidth = true; return 0;
     case OPT_SEEDS:
@@ -171,8 +187,10 @@ static int parse_options(int argc, char **argv, options *o) {
                                .budget = 300, .seed = 1, .vendors = true},
                    .suite = "default", .seeds = 25};
     int which, status = 0;
-    while (!status && (which = getopt_long(argc, argv, "ho:", known, NULL)) != -1) {
-        if (which == '?') return usage("see", NULL);
+    opterr = 0; /* its words would be a second sentence */
+    while (!status && (which = getopt_long(argc, argv, ":ho:", known, NULL)) != -1) {
+        if (which == '?') return usage("unknown option", argv[optind - 1]);
+        if (which == ':') return usage("a value is missing after", argv[optind - 1]);
         status = set_option(o, which, optarg);
     }
     o->words = argv + optind;
@@ -193,6 +211,8 @@ static void note_command(kiln_session *s, const options *o, bool given) {
                      o->session.device, o->session.budget, (unsigned long long)o->session.seed);
     if (strcmp(o->session.strategy, "model")) kiln_text_printf(&t, " --strategy %s", o->session.strategy);
     if (o->session.hot) kiln_text_add(&t, " --regime hot");
+    if (o->session.max_trials) kiln_text_printf(&t, " --trials %lld", (long long)o->session.max_trials);
+    if (!o->session.vendors) kiln_text_add(&t, " --no-vendor");
     if (!given) kiln_text_printf(&t, " --suite %s", o->suite);
     for (int i = 0; given && i < o->n_words; i++) kiln_text_add(&t, " "), quote(&t, o->words[i]);
     snprintf(s->command, sizeof s->command, "%s", kiln_text_get(&t));
@@ -547,8 +567,15 @@ static int command_show(int argc, char **argv) {
 
 /* ---- records ---- */
 
+typedef struct bad_lines {
+    const char *path;
+    int64_t n;
+} bad_lines;
+
 static void bad_line(void *context, int64_t line, const char *why) {
-    fprintf(stderr, "tune: %s, line %lld: %s\n", (const char *)context, (long long)line, why);
+    bad_lines *bad = context;
+    bad->n++;
+    fprintf(stderr, "tune: %s, line %lld: %s\n", bad->path, (long long)line, why);
 }
 
 static int command_exchange(int argc, char **argv, bool out) {
@@ -564,14 +591,15 @@ static int command_exchange(int argc, char **argv, bool out) {
     kiln_store *store = kiln_store_open(o.session.store_path ? o.session.store_path : path, out, &e);
     if (!store) return bad(&e);
     kiln_query all = {0};
+    bad_lines wrong = {.path = o.words[0]};
     status = out ? kiln_store_export(store, &all, o.words[0], &n, &e)
-                 : kiln_store_import(store, o.words[0], bad_line, o.words[0], &n, &skipped, &e);
+                 : kiln_store_import(store, o.words[0], bad_line, &wrong, &n, &skipped, &e);
     kiln_store_close(store);
     if (status) return bad(&e);
     if (!o.session.quiet && out) printf("%lld records written to %s\n", (long long)n, o.words[0]);
     if (!o.session.quiet && !out)
         printf("%lld records added, %lld lines skipped\n", (long long)n, (long long)skipped);
-    return 0;
+    return wrong.n ? EXIT_BAD : 0; /* the good lines are in the store nevertheless */
 }
 
 static int command_replay(int argc, char **argv) {
