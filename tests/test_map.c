@@ -482,8 +482,8 @@ static void test_bad_problems(void **state) {
         "map rows=4 cols=4 x=f32 out=f32 : out[col] = x",
         "map rows=4 cols=4 x=e4m3 out=f32 : out = x",
         "map rows=0 cols=4 x=f32 out=f32 : out = x",
-        "map rows=4 cols=4 x=f32 out=f32 : "
-        "a = x - max(x); b = a - max(a); c = b - max(b); d = c - max(c); out = d - max(d)",
+        ("map rows=4 cols=4 x=f32 out=f32 : "
+         "a = x - max(x); b = a - max(a); c = b - max(b); d = c - max(c); out = d - max(d)"),
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         kiln_problem p;
