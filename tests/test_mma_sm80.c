@@ -526,8 +526,8 @@ static void test_compiles_without_spills(void **state) {
         "matmul m=4096 n=4096 k=4096 type=bf16",
         "matmul m=4096 n=4096 k=4096 type=bf16 ta=1 tb=1 out=f32",
         "matmul m=4096 n=4096 k=4096 type=f16 ta=1 : out = gelu(acc + bias[n]) + res[m,n]",
-        "matmul m=512 n=512 k=4096 type=f16 tb=1 pre=f32 : pre[m,n] = acc * scale[m]; out = "
-        "relu(acc)",
+        ("matmul m=512 n=512 k=4096 type=f16 tb=1 pre=f32 : pre[m,n] = acc * scale[m]; out = "
+         "relu(acc)"),
         "matmul m=4096 n=4096 k=4096 a=i8 b=i8 tb=1",
         "matmul m=100 n=101 k=102 a=i8 b=i8 tb=1 lda=104 ldb=104 out=bf16 : out = acc * scale[m]",
         "matmul m=16 n=4096 k=4100 type=bf16 tb=1",

@@ -9,6 +9,37 @@
  * it: not at all, unless the error before rounding reaches across a tie. */
 #define T 64
 
+/* alone: out = x - sum(x) */
+#ifndef PHASES
+#define NAME(x) map_reference_##x
+#define U 5.9604644775390625e-8
+#define PHASES 2
+#define BY_ROW 1
+#define PARAMETERS                                                                                 \
+    GLOBAL const STORAGE(bf16) *RESTRICT p_x, const i64 rows, const i64 cols,                      \
+        GLOBAL double *RESTRICT v_out, GLOBAL float *RESTRICT b_out
+#define EACH_FULL(X) X(_x, bf16)
+#define EACH_COL(X)
+#define EACH_ROW(X)
+#define EACH_SCALAR(X)
+#define EACH_REDUCTION_0(X) X(0, 0, 0)
+#define EACH_OUT(X) X(_out, bf16)
+#define EACH_ROW_OUT(X)
+#define OUTS 1
+#define ROW_OUTS 0
+typedef struct NAME(point) {
+    double x_x, o_out, oe_out, r0, re0, a0, ae0;
+} NAME(point);
+FUNC void NAME(phase_0)(NAME(point) *q) {
+    q->a0 = q->x_x;
+    q->ae0 = 0.0;
+}
+FUNC void NAME(finish)(NAME(point) *q) {
+    q->o_out = q->x_x - q->r0;
+    q->oe_out = q->re0 + U * fabs(q->o_out);
+}
+#endif
+
 #define ZERO(name, type) q.x##name = 0.0;
 #define TAKE_SCALAR(name) q.x##name = (double)p##name;
 #define TAKE_ROW(name, type, step) q.x##name = (double)(float)READ(type, p##name, row * step);
