@@ -23,6 +23,8 @@
 #define TC 16384
 #define NT 0
 #define PF 0
+#define KEEP 0
+#define KEPT -1
 #define PHASES 2
 #define BY_ROW 1
 #define FLAT 0
@@ -36,6 +38,7 @@
 #define EACH_COL(X)
 #define EACH_COL_0(X)
 #define EACH_COL_LAST(X)
+#define FINISH NAME(finish)
 #define EACH_ROW(X)
 #define EACH_SCALAR(X)
 #define EACH_REDUCTION_0(X) X(0, 1, 0)
@@ -96,6 +99,15 @@ FUNC REAL NAME(load_half)(const GLOBAL half *p) {
     q.x##name = CAT(vload, V)(0, part);
 #define FETCH_PART(name, type) FETCH_PART_(name, type, start + c)
 #define FETCH_COL_PART(name, type) FETCH_PART_(name, type, first + c)
+#if KEEP
+#define FETCH_KEPT CAT(q.a, KEPT) = *(const REAL *)(kept + c);
+#define LAST_FULL(X) EACH_FULL_KEPT(X)
+#define LAST_COL(X) EACH_COL_KEPT(X)
+#else
+#define FETCH_KEPT
+#define LAST_FULL(X) EACH_FULL_LAST(X)
+#define LAST_COL(X) EACH_COL_LAST(X)
+#endif
 #define STORE_OUT(name, type) STORE(type, p##name, start + c, q.o##name);
 #define STORE_PART(name, type)                                                                     \
     CAT(vstore, V)(q.o##name, 0, part);                                                            \
@@ -109,12 +121,32 @@ FUNC REAL NAME(load_half)(const GLOBAL half *p) {
     if (o == 0) s += a;                                                                            \
     else if (o == 1) s = a > s ? a : s;                                                            \
     else s = a < s ? a : s;
+/* All lanes of a vector combined, by halves. */
+FUNC float NAME(across)(int o, REAL s) {
+#if V == 16
+    float8 s8 = s.lo;
+    COMBINE(o, s8, s.hi)
+    float4 s4 = s8.lo;
+    COMBINE(o, s4, s8.hi)
+#elif V == 8
+    float4 s4 = s.lo;
+    COMBINE(o, s4, s.hi)
+#else
+    float4 s4 = s;
+#endif
+    float2 s2 = s4.lo;
+    COMBINE(o, s2, s4.hi)
+    return k_combine(o, s2.x, s2.y);
+}
 #define BEGIN(i, o, mean)                                                                          \
     REAL s##i[U];                                                                                  \
     UNROLL for (int u = 0; u < U; u++) s##i[u] = (REAL)(k_identity(o));
-#define ADD(i, o, mean) COMBINE(o, s##i[u], q.a##i)
+#define ADD(i, o, mean)                                                                            \
+    if (i == KEPT) *(REAL *)(kept + c) = q.a##i;                                                   \
+    COMBINE(o, s##i[u], q.a##i)
 /* Lanes beyond the row's end count as the neutral element. */
 #define ADD_PART(i, o, mean)                                                                       \
+    if (i == KEPT) *(REAL *)(kept + c) = q.a##i;                                                   \
     q.a##i = LANE < left ? q.a##i : (REAL)(k_identity(o));                                         \
     COMBINE(o, s##i[0], q.a##i)
 #if V == 4
@@ -127,16 +159,14 @@ FUNC REAL NAME(load_half)(const GLOBAL half *p) {
 #define END(i, o, mean)                                                                            \
     {                                                                                              \
         UNROLL for (int u = 1; u < U; u++) { COMBINE(o, s##i[0], s##i[u]) }                        \
-        CAT(vstore, V)(s##i[0], 0, part);                                                          \
-        float s = part[0];                                                                         \
-        for (int e = 1; e < V; e++) s = k_combine(o, s, part[e]);                                  \
+        const float s = NAME(across)(o, s##i[0]);                                                  \
         w.r##i = (REAL)(mean ? s / (float)cols : s);                                               \
     }
 
 #if PF && BY_ROW
 #define AHEAD(name, type)                                                                          \
     __builtin_prefetch(                                                                            \
-        (const void *)(uintptr_t)(p##name + start + cols + (share * width + c) / PHASES), 0, 3);
+        (const void *)(uintptr_t)(p##name + start + cols + (share * width + c) / PHASES), 0, 2);
 #else
 #define AHEAD(name, type)
 #endif
@@ -181,6 +211,11 @@ FUNC REAL NAME(load_half)(const GLOBAL half *p) {
 
 KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
     float part[V];
+#if KEEP
+    float kept[KEEP + V] __attribute__((aligned(64)));
+#else
+    float *const kept = part;
+#endif
 #if BY_ROW
     const i64 tile_row = BLOCK(0), first = 0, width = cols;
 #else
@@ -207,8 +242,9 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
         PHASE(2)
 #endif
 #if OUTS
-        WALK(PHASES - 1, EACH_FULL_LAST(FETCH) EACH_COL_LAST(FETCH_COL) NAME(finish)(&q); EACH_OUT(STORE_OUT),
-             EACH_FULL_LAST(FETCH_PART) EACH_COL_LAST(FETCH_COL_PART) NAME(finish)(&q);
+        WALK(PHASES - 1, LAST_FULL(FETCH) LAST_COL(FETCH_COL) FETCH_KEPT FINISH(&q);
+             EACH_OUT(STORE_OUT),
+             LAST_FULL(FETCH_PART) LAST_COL(FETCH_COL_PART) FETCH_KEPT FINISH(&q);
              EACH_OUT(STORE_PART))
 #endif
 #if ROW_OUTS
@@ -253,6 +289,9 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
 #undef ADD_PART
 #undef LANE
 #undef END
+#undef FETCH_KEPT
+#undef LAST_FULL
+#undef LAST_COL
 #undef AHEAD
 #undef WALK
 #undef PHASE

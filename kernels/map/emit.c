@@ -8,8 +8,13 @@
 
 #include "kernels/emit.h"
 
+#include <stdio.h>
+
+/* A kept value stands in the body as an operand behind the last (kiln_map_emit_kept). */
 static void operand_name(void *context, int operand, kiln_text *out) {
-    kiln_text_printf(out, "q->x_%s", ((const kiln_problem *)context)->operand[operand].name);
+    const kiln_problem *p = context;
+    if (operand < p->n_operands) kiln_text_printf(out, "q->x_%s", p->operand[operand].name);
+    else kiln_text_printf(out, "q->a%d", operand - p->n_operands);
 }
 
 static kiln_emit_part part_of(const kiln_problem *p, int phase) {
@@ -147,11 +152,10 @@ static void emit_reduction_names(const kiln_problem *p, const int16_t *node, int
     }
 }
 
-static void emit_function(const kiln_problem *p, const int16_t *node, int n, int phase,
-                          kiln_text *out) {
+static void emit_function(const kiln_problem *p, const char *name, const int16_t *node, int n,
+                          int phase, kiln_text *out) {
     const kiln_emit_part part = part_of(p, phase);
-    if (part.outputs) kiln_text_add(out, "FUNC void NAME(finish)(NAME(point) *q) {\n");
-    else kiln_text_printf(out, "FUNC void NAME(phase_%d)(NAME(point) *q) {\n", phase);
+    kiln_text_printf(out, "FUNC void NAME(%s)(NAME(point) *q) {\n", name);
     emit_reduction_names(p, node, n, phase, out);
     for (int i = 0; part.outputs && i < p->n_operands; i++)
         if (p->operand[i].output)
@@ -171,6 +175,24 @@ void kiln_map_emit_functions(const kiln_problem *p, kiln_text *out) {
     int16_t node[KILN_NODES_MAX];
     const int n = kiln_body_reductions(&p->body, node, KILN_NODES_MAX);
     emit_point(p, n, out);
-    for (int phase = 0; phase < p->body.n_phases; phase++)
-        emit_function(p, node, n, phase, out);
+    for (int phase = 0; phase < p->body.n_phases; phase++) {
+        char name[24] = "finish";
+        if (phase < p->body.n_phases - 1) snprintf(name, sizeof name, "phase_%d", phase);
+        emit_function(p, name, node, n, phase, out);
+    }
+}
+
+void kiln_map_emit_kept(const kiln_problem *p, int kept, kiln_text *out, kiln_text *undefs) {
+    int16_t node[KILN_NODES_MAX];
+    bool read[KILN_OPERANDS_MAX] = {false};
+    kiln_problem q = *p;
+    const int n = kiln_body_reductions(&q.body, node, KILN_NODES_MAX), last = q.body.n_phases - 1;
+    kiln_node *value = &q.body.node[q.body.node[node[kept]].arg[0]];
+    value->op = KILN_OP_OPERAND;
+    value->operand = (uint8_t)(p->n_operands + kept);
+    const kiln_emit_part part = part_of(&q, last);
+    kiln_body_reads(&q.body, &part, read, p->n_operands);
+    emit_inputs(p, "EACH_FULL_KEPT", -1, KILN_MAP_FULL, read, out, undefs);
+    emit_inputs(p, "EACH_COL_KEPT", -1, KILN_MAP_COL, read, out, undefs);
+    emit_function(&q, "finish_kept", node, n, last, out);
 }

@@ -10,6 +10,15 @@ bool kiln_map_cpu_applies(const kiln_problem *p, const kiln_caps *caps, kiln_tex
     return false;
 }
 
+/* What `keep` must be for this row: a power of two, so that one kernel serves many sizes. */
+static int keep_of(const kiln_problem *p) {
+    const kiln_map_shape m = kiln_map_shape_of(p);
+    int keep = 1024;
+    if (m.cols > 65536 || kiln_map_kept(p) < 0) return 0;
+    while (keep < m.cols) keep *= 2;
+    return keep;
+}
+
 void kiln_map_cpu_space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     const kiln_map_shape m = kiln_map_shape_of(p);
     const int vectors[] = {4, 8, 16}, flights[] = {1, 2, 4, 8}, rows[] = {1, 2, 4, 8, 16, 32, 64};
@@ -22,6 +31,8 @@ void kiln_map_cpu_space(const kiln_problem *p, const kiln_caps *caps, kiln_space
     if (!m.by_row) kiln_space_add(out, "tc", 5, columns);
     if (m.full_output) kiln_space_add(out, "nt", 2, either);
     if (m.by_row) kiln_space_add(out, "pf", 2, either);
+    const int keep[] = {0, keep_of(p)};
+    if (keep[1]) kiln_space_add(out, "keep", 2, keep);
 }
 
 /* The device's own vectors, two in flight, work-items of about 64 K elements. */
@@ -35,10 +46,20 @@ kiln_schedule kiln_map_cpu_start(const kiln_problem *p, const kiln_caps *caps) {
     while (!m.flat && rows < 64 && rows * m.cols < 65536 && rows * 16 < m.rows) rows *= 2;
     kiln_schedule_set(&s, "tr", rows);
     kiln_schedule_set(&s, "nt", 1);
-    kiln_schedule_set(&s, "pf", m.n_phases > 2);
+    kiln_schedule_set(&s, "pf", m.n_phases > 1);
+    kiln_schedule_set(&s, "keep", keep_of(p));
     if (kiln_map_cpu.legal(p, caps, &s, 0)) return s;
     kiln_schedule_set(&s, "nt", 0);
     return s;
+}
+
+static void emit_kept(const kiln_problem *p, const kiln_schedule *s, kiln_text *out,
+                      kiln_text *undefs) {
+    const int kept = kiln_schedule_get(s, "keep") ? kiln_map_kept(p) : -1;
+    kiln_emit_define(out, undefs, "KEPT", "%d", kept);
+    kiln_emit_define(out, undefs, "FINISH", kept < 0 ? "NAME(finish)" : "NAME(finish_kept)");
+    if (kept < 0) return;
+    kiln_map_emit_kept(p, kept, out, undefs);
 }
 
 int kiln_map_cpu_source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
@@ -49,6 +70,7 @@ int kiln_map_cpu_source(const kiln_problem *p, const kiln_caps *caps, const kiln
     kiln_emit_define(out, &undefs, "REAL", "float%d", kiln_schedule_get(s, "v"));
     kiln_map_emit_lists(p, out, &undefs);
     kiln_map_emit_functions(p, out);
+    emit_kept(p, s, out, &undefs);
     kiln_text_add(out, kiln_embedded("kernels/map/cpu.k.c"));
     kiln_text_add(out, kiln_text_get(&undefs));
     const bool failed = out->failed || undefs.failed;

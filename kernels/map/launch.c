@@ -90,6 +90,42 @@ kiln_map_shape kiln_map_shape_of(const kiln_problem *p) {
     return m;
 }
 
+/* Marks what the stores of the last phase are computed from, up to finished reductions. */
+static void mark(const kiln_body *b, int i, bool *used) {
+    const kiln_node *n = &b->node[i];
+    if (used[i]) return;
+    used[i] = true;
+    if (kiln_op_reduces((kiln_op)n->op)) return;
+    for (int k = 0; k < kiln_op_arity((kiln_op)n->op); k++) mark(b, n->arg[k], used);
+}
+
+/* Is a function of more than a few instructions behind each value? Nodes come after their args. */
+static void mark_dear(const kiln_body *b, bool *dear) {
+    for (int i = 0; i < b->n_nodes; i++) {
+        const kiln_node *n = &b->node[i];
+        const kiln_op op = (kiln_op)n->op;
+        dear[i] = op == KILN_OP_DIV || (op >= KILN_OP_EXP && op <= KILN_OP_SIGMOID) ||
+                  (op >= KILN_OP_SILU && op <= KILN_OP_GELU_TANH);
+        for (int k = 0; k < kiln_op_arity(op); k++) dear[i] |= dear[n->arg[k]];
+        dear[i] &= n->wide && !kiln_op_reduces(op);
+    }
+}
+
+int kiln_map_kept(const kiln_problem *p) {
+    const kiln_body *b = &p->body;
+    int16_t node[KILN_NODES_MAX];
+    bool used[KILN_NODES_MAX] = {false}, dear[KILN_NODES_MAX];
+    const int n = kiln_body_reductions(b, node, KILN_NODES_MAX);
+    mark_dear(b, dear);
+    for (int i = 0; i < b->n_statements; i++)
+        if (b->statement[i].operand >= 0) mark(b, b->statement[i].node, used);
+    for (int i = 0; i < n; i++) {
+        const int argument = b->node[node[i]].arg[0];
+        if (used[argument] && dear[argument]) return i;
+    }
+    return -1;
+}
+
 int kiln_map_divisor(int64_t n, int most) {
     int v = 1;
     while (v < most && n % (2 * v) == 0) v *= 2;

@@ -11,11 +11,12 @@ static const kiln_knob knobs[] = {
     {"tc", 16384, "columns of a work-item, where rows can be split"},
     {"nt", 0, "1: outputs [row,col] bypass the caches"},
     {"pf", 0, "1: the next row is asked for while this one is computed"},
+    {"keep", 0, "floats to keep a row's dearest value in between phases, 0: compute it again"},
     {0},
 };
 
 typedef struct view {
-    int v, u, tr, tc, nt, pf;
+    int v, u, tr, tc, nt, pf, keep;
     int64_t row_tiles, col_tiles;
     kiln_map_shape m;
 } view;
@@ -24,7 +25,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static view view_of(const kiln_problem *p, const kiln_schedule *s) {
     view w = {.v = s->value[0], .u = s->value[1], .tr = s->value[2], .tc = s->value[3],
-              .nt = s->value[4], .pf = s->value[5],
+              .nt = s->value[4], .pf = s->value[5], .keep = s->value[6],
               .m = kiln_map_shape_of(p)};
     if (w.tr <= 0 || w.tc <= 0) return w;
     w.row_tiles = ceil_div(w.m.rows, w.tr);
@@ -58,6 +59,17 @@ static bool stream_legal(const kiln_problem *p, const view *w, const kiln_caps *
     return true;
 }
 
+enum { KEEP_MAX = 65536 }; /* floats on the stack of a work-item */
+
+static bool keep_legal(const kiln_problem *p, const view *w, kiln_text *why) {
+    if (kiln_map_kept(p) < 0) REFUSE("keep=%d: no value is worth keeping between phases", w->keep);
+    if (w->keep < 16 || w->keep % 16 || w->keep > KEEP_MAX)
+        REFUSE("keep=%d: a multiple of 16 up to %d", w->keep, KEEP_MAX);
+    if (w->keep < w->m.cols)
+        REFUSE("keep=%d: rows have %lld elements", w->keep, (long long)w->m.cols);
+    return true;
+}
+
 static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
                   kiln_text *why) {
     const view w = view_of(p, s);
@@ -70,6 +82,7 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     if (w.nt != 0 && w.nt != 1) REFUSE("nt=%d: 0 or 1", w.nt);
     if (w.pf != 0 && w.pf != 1) REFUSE("pf=%d: 0 or 1", w.pf);
     if (w.pf && !w.m.by_row) REFUSE("pf=1: nothing here goes by whole rows");
+    if (w.keep && !keep_legal(p, &w, why)) return false;
     if (w.row_tiles * w.col_tiles > INT32_MAX)
         REFUSE("tr=%d tc=%d: %lld work-items are too many", w.tr, w.tc,
                (long long)(w.row_tiles * w.col_tiles));
@@ -99,7 +112,8 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
 const kiln_variant kiln_map_cpu = {
     .name = "cpu",
     .help = "one work-item per tile, explicit vectors, for OpenCL on processors",
-    .revision = 1,
+    /* revision 2: keep */
+    .revision = 2,
     .knobs = knobs,
     .legal = legal,
     .program = program,

@@ -23,6 +23,9 @@ typedef struct kiln_map_shape {
 } kiln_map_shape;
 
 kiln_map_shape kiln_map_shape_of(const kiln_problem *p);
+/* The reduction whose argument is worth keeping in memory until the last phase, because the last
+ * phase wants the same value and it is dear (softmax: exp(x - max)); -1 if there is none. */
+int kiln_map_kept(const kiln_problem *p);
 /* Largest power of two that divides n, at most `most`: what vectors may be wide in rows of n. */
 int kiln_map_divisor(int64_t n, int most);
 
@@ -43,6 +46,9 @@ KILN_MAP_GENERATOR(cpu)
  * reductions that the bodies walk through, the statements as device functions on REAL. */
 void kiln_map_emit_lists(const kiln_problem *p, kiln_text *out, kiln_text *undefs);
 void kiln_map_emit_functions(const kiln_problem *p, kiln_text *out);
+/* The last phase for a body that kept the argument of reduction `kept`: NAME(finish_kept) finds it
+ * in q->a<kept>; EACH_FULL_KEPT and EACH_COL_KEPT list what it still reads. */
+void kiln_map_emit_kept(const kiln_problem *p, int kept, kiln_text *out, kiln_text *undefs);
 /* Arguments of the launch: operands in order, then rows and cols. */
 void kiln_map_arguments(const kiln_problem *p, kiln_launch *l);
 

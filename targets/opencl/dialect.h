@@ -25,7 +25,7 @@
  *                      from call to call; saves a barrier where the device has two halves to swap
  *   HELD(T, W, name, n)   n times W adjacent elements, kept as compactly as the device can;
  *                      HOLD(T, W, H, p, i, name[k]) reads W, HOLD_ONE(T, p, i, name[k], e) one;
- *                      HELD_GET(T, name[k], e) is a float; HELD_COPY(T, W, to[k], from[k])
+ *                      HELD_GET(T, name[k], e) is a float
  *   K_DIV_ROW(a, b)    a / b where b is one value for the whole row; K_DIV(a, b) otherwise
  *   K_EXP(x) ...       math on REAL, which a body defines as float or as a vector of float
  */
@@ -185,8 +185,6 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
 #define HELD(T, W, name, n) float name[n][W]
 #define HOLD(T, W, H, p, i, held) READ_F(T, W, H, p, i, held)
 #define HOLD_ONE(T, p, i, held, e) ((held)[e] = (float)READ(T, p, i))
-#define HELD_COPY(T, W, to, from)                                                                  \
-    for (int k_i = 0; k_i < W; k_i++) (to)[k_i] = (from)[k_i]
 #define HELD_GET(T, held, e) ((held)[e])
 
 /* exp, erf and tanh of our own, for float and its vectors: the built-ins of CPU drivers take a
@@ -199,13 +197,7 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
  *
  * k_div_row(a, b) is a / b for a b that is the same along the row: all but two multiplications can
  * leave the loop. The scale keeps the reciprocal of a very large or small b in range. */
-#define K_MATH(F, I)                                                                               \
-    FUNC F __attribute__((overloadable)) k_div_row(F a, F b) {                                     \
-        const F s = fabs(b) > 0x1p100f   ? (F)(0x1p-64f)                                           \
-                    : fabs(b) < 0x1p-100f ? (F)(0x1p64f)                                           \
-                                          : (F)(1.0f);                                             \
-        return (a * s) * (1.0f / (b * s));                                                         \
-    }                                                                                              \
+#define K_EXP_MATH(F, I)                                                                           \
     FUNC F __attribute__((overloadable)) k_exp(F x) {                                              \
         const F t = fma(x, (F)(1.44269504f), (F)(12582912.0f));                                    \
         const F r = fma(t - 12582912.0f, (F)(-0.693147182f), x);                                   \
@@ -217,6 +209,13 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
         F y = CAT(as_, F)(CAT(as_, I)(p) + (CAT(as_, I)(t) << 23));                                \
         y = x <= 88.7228f ? y : x + K_INF;                                                         \
         return x < -87.3365f ? (F)(0.0f) : y;                                                      \
+    }
+#define K_MATH(F, I)                                                                               \
+    FUNC F __attribute__((overloadable)) k_div_row(F a, F b) {                                     \
+        const F s = fabs(b) > 0x1p100f   ? (F)(0x1p-64f)                                           \
+                    : fabs(b) < 0x1p-100f ? (F)(0x1p64f)                                           \
+                                          : (F)(1.0f);                                             \
+        return (a * s) * (1.0f / (b * s));                                                         \
     }                                                                                              \
     FUNC F __attribute__((overloadable)) k_erf(F x) {                                              \
         x = x > 3.95f ? (F)(3.95f) : x;                                                            \
@@ -248,6 +247,26 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
         q = fma(q, t, (F)(1.0f));                                                                  \
         return x * p / q;                                                                          \
     }
+K_EXP_MATH(float, int)
+K_EXP_MATH(float2, int2)
+K_EXP_MATH(float4, int4)
+K_EXP_MATH(float8, int8)
+#ifdef __AVX512F__ /* one instruction scales by 2^n, with overflow and underflow as they should be */
+FUNC float16 __attribute__((overloadable)) k_exp(float16 x) {
+    x = x > 89.0f ? (float16)(89.0f) : x;
+    x = x < -104.0f ? (float16)(-104.0f) : x;
+    const float16 n = fma(x, (float16)(1.44269504f), (float16)(12582912.0f)) - 12582912.0f;
+    const float16 r = fma(n, (float16)(-0.693147182f), x);
+    float16 p = fma(r, (float16)(8.289885704e-3f), (float16)(4.190023861e-2f));
+    p = fma(p, r, (float16)(0.1666765568f));
+    p = fma(p, r, (float16)(0.4999913251f));
+    p = fma(p, r, (float16)(0.9999996983f));
+    p = fma(p, r, (float16)(1.0f));
+    return __builtin_ia32_scalefps512_mask(p, n, p, (ushort)0xffff, 4);
+}
+#else
+K_EXP_MATH(float16, int16)
+#endif
 K_MATH(float, int)
 K_MATH(float2, int2)
 K_MATH(float4, int4)
