@@ -189,7 +189,10 @@ static int info(const arguments *a, const kiln_library *l) {
 
 static int verify(const arguments *a, const kiln_library *l) {
     char size[32];
-    if (kiln_verify_library(l)) return complain(kiln_last_error());
+    if (kiln_verify_library(l)) {
+        fprintf(stderr, "kiln: %s: %s\n", a->file, kiln_last_error());
+        return 2;
+    }
     printf("%s: whole; %s, %d sections, %u kernels, %u problems, every hash is right\n", a->file,
            bytes_text(l->bytes, size), l->n_sections, l->n_kernels, l->n_exact);
     return 0;

@@ -40,16 +40,18 @@ static inline void process_end(void) {
     nftw(process_root, process_remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* A path in it. The same path is the same string, for as long as the test runs. */
 static inline const char *process_path(const char *format, ...) {
-    static char ring[16][1024];
-    static int next;
-    char *path = ring[next++ % 16];
+    static char kept[128][256];
+    char path[256];
     va_list args;
     va_start(args, format);
-    int n = snprintf(path, 1024, "%s/", process_root);
-    vsnprintf(path + n, (size_t)(1024 - n), format, args);
+    int n = snprintf(path, sizeof path, "%s/", process_root), i = 0;
+    vsnprintf(path + n, sizeof path - (size_t)n, format, args);
     va_end(args);
-    return path;
+    while (i < 128 && kept[i][0] && strcmp(kept[i], path)) i++;
+    if (i == 128) abort();
+    return strcpy(kept[i], path);
 }
 
 /* BUILD/NAME */

@@ -165,6 +165,9 @@ static void timed_again(search *f, int64_t point, const kiln_record *r) {
         if (recent[i] != f->anchor && f->known[recent[i]].seconds <= 1.1 * f->best) add_again(f, recent[i]);
 }
 
+/* A trial that was begun ends with a record of the same phase. */
+static const char *phase_of(const item *it) { return it->again ? "retime" : "search"; }
+
 /* Stores the trial's end, tells the strategy, frees the item. */
 static int finish(search *f, item *it, kiln_record *r, kiln_error *e) {
     r->compile_seconds = it->again ? 0 : it->compile_seconds;
@@ -175,7 +178,7 @@ static int finish(search *f, item *it, kiln_record *r, kiln_error *e) {
         return kiln_fail(e, KILN_IO, "the disk of %s is full: free some space and run the same command "
                          "again, all finished trials are kept", f->s->cache);
     if (it->again) {
-        r->phase = "retime";
+        r->phase = phase_of(it);
         it->state = FREE;
         timed_again(f, it->point, r);
         return kiln_store_add(f->s->store, r, NULL, e);
@@ -349,7 +352,7 @@ static int start_trial(search *f, kiln_error *e) {
     int status = is_set_up(f) ? KILN_OK : setup(f, e);
     if (status) return status;
     const char *schedule = schedule_text(f, it->point);
-    kiln_record r = kiln_session_record(s, f->r, schedule, "search");
+    kiln_record r = kiln_session_record(s, f->r, schedule, phase_of(it));
     if (kiln_store_begun(s->store, &r) >= KILN_ATTEMPTS)
         return fail(f, it, KILN_OUTCOME_CRASH, "was running each time that the tuner or its worker was "
                     "killed; not tried again", e);
@@ -421,7 +424,7 @@ static void show(search *f) {
 }
 
 static bool may_try_again(search *f, const item *it) {
-    kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), "search");
+    kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), phase_of(it));
     return kiln_store_begun(f->s->store, &r) < KILN_ATTEMPTS;
 }
 
