@@ -13,40 +13,63 @@ static int widest_vector(const kiln_map_shape *m) {
     return m->flat ? 16 / m->widest : kiln_map_divisor(m->cols, 16 / m->widest);
 }
 
+/* Vectors as wide as an access, half of that, and two accesses; no more than rows are aligned to. */
+static void add_vectors(const kiln_map_shape *m, kiln_space *out) {
+    int values[3], n = 0;
+    const int widest = widest_vector(m);
+    if (widest > 1) values[n++] = widest / 2;
+    values[n++] = widest;
+    const int twice = m->flat ? 2 * widest : kiln_map_divisor(m->cols, 2 * widest);
+    if (twice > widest && twice <= 16 && twice * m->widest <= 32) values[n++] = twice;
+    kiln_space_add(out, "v", n, values);
+}
+
+/* Rows side by side only where a row is too short for a block. */
+static void add_rows(const kiln_map_shape *m, kiln_space *out) {
+    static const int rows[] = {1, 2, 4, 8, 16, 32};
+    if (!m->flat) kiln_space_add(out, "tr", m->cols >= 4096 ? 1 : m->cols >= 1024 ? 3 : 6, rows);
+}
+
 void kiln_map_simt_space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     const kiln_map_shape m = kiln_map_shape_of(p);
-    const int threads[] = {32, 64, 128, 256, 512, 1024}, vectors[] = {1, 2, 4, 8, 16};
-    const int rows[] = {1, 2, 4, 8, 16, 32}, flights[] = {1, 2, 4, 8}, waves[] = {0, 1, 2, 4, 8, 16};
-    const int either[] = {0, 1};
-    int n_vectors = 1;
-    while (n_vectors < 5 && vectors[n_vectors - 1] < widest_vector(&m)) n_vectors++;
-    if (n_vectors < 5 && vectors[n_vectors] * m.widest <= 32) n_vectors++; /* two accesses of 16 */
+    static const int threads[] = {64, 128, 256, 512, 1024}, flights[] = {1, 2, 4, 8, 16},
+                     waves[] = {0, 8}, either[] = {0, 1}, registers[] = {0, 32, 40, 48, 64};
     *out = (kiln_space){.variant = &kiln_map_simt};
-    kiln_space_add(out, "t", 6, threads);
-    if (!m.flat) kiln_space_add(out, "tr", 6, rows);
-    kiln_space_add(out, "v", n_vectors, vectors);
-    kiln_space_add(out, "u", 4, flights);
+    kiln_space_add(out, "t", 5, threads);
+    add_rows(&m, out);
+    add_vectors(&m, out);
+    kiln_space_add(out, "u", m.by_row ? 5 : 4, flights);
     if (m.n_phases > 1) kiln_space_add(out, "keep", 2, either);
-    kiln_space_add(out, "wave", 6, waves);
+    kiln_space_add(out, "wave", 2, waves);
     if (!caps->arch_number) return;
     kiln_space_add(out, "ld", 2, either);
     if (m.full_output) kiln_space_add(out, "st", 2, either);
+    kiln_space_add(out, "regs", 5, registers);
 }
 
-/* Whole rows in registers when 16 elements per thread and 1024 threads hold them. */
+static bool fits(const kiln_map_shape *m, int lanes, int step) {
+    return (int64_t)lanes * step >= m->cols;
+}
+
+/* Whole rows in registers: 16 words of each operand in up to 256 threads, because many small
+ * blocks hide each other's reductions best; then more words, then larger blocks. */
 static void start_rows(const kiln_map_shape *m, const kiln_caps *caps, kiln_schedule *s) {
-    const int v = kiln_schedule_get(s, "v"), most = 16;
+    const int v = kiln_schedule_get(s, "v"), inputs = m->full_inputs ? m->full_inputs : 1;
+    const int words = v * m->widest * inputs; /* times u / 4: a thread's */
     int lanes = 8, u = 1;
-    while (u < 4 && v * u * 2 <= most && (int64_t)lanes * v * u < m->cols) u *= 2;
-    while (lanes < 256 && (int64_t)lanes * v * u < m->cols) lanes *= 2;
-    while (lanes < 1024 && lanes < caps->max_threads && (int64_t)lanes * v * u < m->cols &&
-           (int64_t)1024 * v * u >= m->cols)
+    while (u < 4 && !fits(m, lanes, v * u)) u *= 2;
+    while (lanes < 256 && !fits(m, lanes, v * u)) lanes *= 2;
+    if (!fits(m, lanes, v * u) && words * u * 2 / 4 <= 32) u *= 2;
+    while (lanes < 1024 && lanes < caps->max_threads && !fits(m, lanes, v * u) &&
+           fits(m, 1024, v * u))
         lanes *= 2;
+    const bool keep = m->n_phases > 1 && fits(m, lanes, v * u);
+    if (!keep && !fits(m, lanes, v * u)) u = words * 4 / 4 <= 32 ? 4 : 1;
     const int t = lanes > 128 ? lanes : 128;
     kiln_schedule_set(s, "t", t);
     kiln_schedule_set(s, "tr", t / lanes);
     kiln_schedule_set(s, "u", u);
-    kiln_schedule_set(s, "keep", m->n_phases > 1 && (int64_t)lanes * v * u >= m->cols);
+    kiln_schedule_set(s, "keep", keep);
 }
 
 kiln_schedule kiln_map_simt_start(const kiln_problem *p, const kiln_caps *caps) {
@@ -56,6 +79,9 @@ kiln_schedule kiln_map_simt_start(const kiln_problem *p, const kiln_caps *caps) 
     kiln_schedule_set(&s, "v", widest_vector(&m));
     if (m.by_row) start_rows(&m, caps, &s);
     else kiln_schedule_set(&s, "u", m.full_inputs > 2 ? 1 : 2);
+    const bool once = m.n_phases == 1 || kiln_schedule_get(&s, "keep"); /* else L1 helps */
+    if (caps->arch_number) kiln_schedule_set(&s, "ld", once);
+    if (caps->arch_number) kiln_schedule_set(&s, "st", m.full_output);
     return kiln_map_simt.legal(p, caps, &s, 0) ? s : plain;
 }
 

@@ -6,6 +6,7 @@
 enum {
     REGISTERS_KEPT = 64, /* words of a row that one thread may hold between phases */
     IN_FLIGHT = 96,      /* words that a thread may have asked for */
+    REGISTERS_UNIT = 65536,
     GRID_MAX = INT32_MAX,
 };
 
@@ -16,15 +17,14 @@ static const kiln_knob knobs[] = {
     {"u", 1, "accesses of each operand that a thread has in flight"},
     {"keep", 0, "1: a row stays in registers between phases; 0: read again, from cache"},
     {"wave", 0, "0: a block for every tile; k: k blocks per unit, which loop over tiles"},
-    {"ld", 0, "1: operands read once bypass the first-level cache (PTX devices)"},
-    {"st", 0, "1: outputs are written as streams (PTX devices)"},
-    {"ahead", 0, "1: a looping block asks for its next rows before it works on these"},
+    {"ld", 0, "operands read once: 1 leave the first-level cache alone, 2 and fetch 256 bytes (PTX)"},
+    {"st", 0, "outputs: 1 written as streams, 2 leave the first-level cache alone (PTX)"},
     {"regs", 0, "registers per thread to compile for; 0: the compiler's choice (PTX devices)"},
     {0},
 };
 
 typedef struct view {
-    int t, tr, v, u, keep, wave, ld, st, ahead, regs;
+    int t, tr, v, u, keep, wave, ld, st, regs;
     int per_row;       /* threads that share a row */
     int64_t span;      /* columns that these cover at once */
     int64_t row_tiles; /* tiles down and across */
@@ -37,7 +37,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static view view_of(const kiln_problem *p, const kiln_schedule *s) {
     view w = {.t = s->value[0], .tr = s->value[1], .v = s->value[2], .u = s->value[3],
               .keep = s->value[4], .wave = s->value[5], .ld = s->value[6], .st = s->value[7],
-              .ahead = s->value[8], .regs = s->value[9], .m = kiln_map_shape_of(p)};
+              .regs = s->value[8], .m = kiln_map_shape_of(p)};
     w.per_row = w.tr > 0 ? w.t / w.tr : 0;
     w.span = (int64_t)w.per_row * w.v * w.u;
     if (w.span <= 0) return w;
@@ -63,13 +63,17 @@ static bool block_legal(const view *w, const kiln_caps *caps, kiln_text *why) {
         REFUSE("tr=%d: rows side by side are a power of two and at most the %d threads", w->tr,
                w->t);
     if (w->m.flat && w->tr != 1) REFUSE("tr=%d: a flat range has one row", w->tr);
-    if (w->ld < 0 || w->ld > 1 || w->st < 0 || w->st > 1) REFUSE("ld=%d st=%d: 0 or 1", w->ld, w->st);
+    if (w->ld < 0 || w->ld > 2 || w->st < 0 || w->st > 2)
+        REFUSE("ld=%d st=%d: 0, 1 or 2", w->ld, w->st);
     if ((w->ld || w->st) && !caps->arch_number)
         REFUSE("ld=%d st=%d: this device has no cache hints", w->ld, w->st);
     if (w->regs && !caps->arch_number)
         REFUSE("regs=%d: only for PTX devices can the number of registers be asked for", w->regs);
     if (w->regs && (w->regs < 24 || w->regs > 255))
         REFUSE("regs=%d: 0, or 24 to 255 registers per thread", w->regs);
+    if (w->regs * w->t > REGISTERS_UNIT)
+        REFUSE("regs=%d: %d threads with so many need more than the %d registers of a unit",
+               w->regs, w->t, REGISTERS_UNIT);
     return true;
 }
 
@@ -88,7 +92,7 @@ static bool vector_legal(const view *w, kiln_text *why) {
 /* 32-bit words that a thread's loads return before it computes. */
 static int words_of(const view *w) {
     const int inputs = w->m.full_inputs ? w->m.full_inputs : 1;
-    return w->v * w->u * inputs * w->m.widest / 4 * (w->ahead ? 2 : 1);
+    return w->v * w->u * inputs * w->m.widest / 4;
 }
 
 static bool rows_legal(const view *w, kiln_text *why) {
@@ -96,8 +100,6 @@ static bool rows_legal(const view *w, kiln_text *why) {
     if (w->keep && w->m.cols > w->span)
         REFUSE("keep=1: %d threads keep %lld elements, a row has %lld", w->per_row,
                (long long)w->span, (long long)w->m.cols);
-    if (w->ahead && !(w->ahead == 1 && w->keep && w->wave))
-        REFUSE("ahead=%d: 0, or 1 where rows are kept and blocks loop (keep=1, wave>0)", w->ahead);
     const int words = words_of(w), most = w->keep ? REGISTERS_KEPT : IN_FLIGHT;
     if (words > most)
         REFUSE("v=%d u=%d: %d words in flight per thread, more than %d registers", w->v, w->u,

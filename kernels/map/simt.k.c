@@ -12,8 +12,7 @@
  * Without reductions a tile is TR rows by LANES*V*U columns. With reductions (BY_ROW) a tile is TR
  * whole rows: every phase walks along the row, LANES threads combine what they have, and the next
  * phase knows the result. KEEP = 1: the row fits LANES*V*U and is read once, into registers, where
- * it stays as it was stored. AHEAD = 1: the block's next rows are on their way while it works on
- * these. Accesses beyond the end of a row read its last V elements, which nobody counts: loads
+ * it stays as it was stored. Accesses beyond the end of a row read its last V elements, which nobody counts: loads
  * without branches can all be in flight.
  *
  * FLAT: rows = 1, and only then may an access reach beyond the end of the row.
@@ -31,7 +30,6 @@
 #define WAVE 0
 #define LD 0
 #define ST 0
-#define AHEAD 0
 #define REGS 0
 #define PHASES 2
 #define BY_ROW 1
@@ -73,7 +71,6 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
 
 /* One entry of a list each. */
 #define DECLARE(name, type) HELD(type, V, x##name, U);
-#define DECLARE_NEXT(name, type) HELD(type, V, n##name, U);
 #define ZERO(name, type) w.x##name = 0.0f;
 #define TAKE_SCALAR(name) w.x##name = p##name;
 #define TAKE_ROW(name, type, step)                                                                 \
@@ -104,8 +101,6 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
         HOLD(type, V, LD, p##name + start, NEAREST(c), x##name[u]);                                \
     }
 #define FETCH_COL(name, type) HOLD(type, V, 0, p##name + first, NEAREST(c), x##name[u]);
-#define FETCH_NEXT(name, type) HOLD(type, V, LD, p##name + next, NEAREST(c), n##name[u]);
-#define TAKE_NEXT(name, type) HELD_COPY(type, V, x##name[u], n##name[u]);
 #define STORE(name, type)                                                                          \
     if (PARTIAL && !all) {                                                                         \
         STORE_PARTIAL(name, type)                                                                  \
@@ -113,26 +108,21 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
         WRITE_F(type, V, ST, p##name, start + c, o##name);                                         \
     }
 
-/* All of a chunk's loads of one phase, before anything is computed. */
-#if KEEP
-#define DECLARE_CHUNK(fulls, columns) columns(DECLARE)
-#define FETCH_CHUNK(fulls, columns) columns(FETCH_COL)
-#else
-#define DECLARE_CHUNK(fulls, columns) fulls(DECLARE) columns(DECLARE)
-#define FETCH_CHUNK(fulls, columns) fulls(FETCH) columns(FETCH_COL)
-#endif
-#define LOAD_CHUNK(fulls, columns)                                                                 \
-    DECLARE_CHUNK(fulls, columns)                                                                  \
+/* All of a chunk's loads of one phase, before anything is computed. Rows that are kept leave only
+ * operands [col] to load: these come when their turn is, because registers are scarcer. */
+#define LOAD_ALL(list, fetch)                                                                      \
     UNROLL for (int u = 0; u < U; u++) {                                                           \
         const int c = c0 + u * LANES * V;                                                          \
-        if (!FLAT || INSIDE(all, c)) { FETCH_CHUNK(fulls, columns) }                               \
+        if (!FLAT || INSIDE(all, c)) { list(fetch) }                                               \
     }
-/* The tile's own columns of a row that begins at `next`. */
-#define LOAD_NEXT                                                                                  \
-    UNROLL for (int u = 0; u < U; u++) {                                                           \
-        const int c = (u * LANES + lane) * V, all = 0;                                             \
-        EACH_FULL(FETCH_NEXT)                                                                      \
-    }
+#if KEEP
+#define LOAD_CHUNK(fulls, columns) columns(DECLARE)
+#define LOAD_LATE(columns) columns(FETCH_COL)
+#else
+#define LOAD_CHUNK(fulls, columns)                                                                 \
+    fulls(DECLARE) columns(DECLARE) LOAD_ALL(fulls, FETCH) LOAD_ALL(columns, FETCH_COL)
+#define LOAD_LATE(columns)
+#endif
 
 /* Several chains per thread, because each step waits for the one before. */
 #define CHAINS (V < 4 ? V : 4)
@@ -154,6 +144,7 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
             LOAD_CHUNK(EACH_FULL_##number, EACH_COL_##number)                                      \
             UNROLL for (int u = 0; u < U; u++) {                                                   \
                 const int c = c0 + u * LANES * V;                                                  \
+                LOAD_LATE(EACH_COL_##number)                                                       \
                 if (INSIDE(all, c)) {                                                              \
                     UNROLL for (int e = 0; e < V; e++) {                                           \
                         NAME(point) q = w;                                                         \
@@ -174,6 +165,7 @@ FUNC void NAME(finish)(NAME(point) *q) { q->o_out = q->x_x - q->r0; }
         LOAD_CHUNK(EACH_FULL_LAST, EACH_COL_LAST)                                                  \
         UNROLL for (int u = 0; u < U; u++) {                                                       \
             const int c = c0 + u * LANES * V;                                                      \
+            LOAD_LATE(EACH_COL_LAST)                                                               \
             if (INSIDE(all, c)) {                                                                  \
                 EACH_OUT(DECLARE_OUT)                                                              \
                 UNROLL for (int e = 0; e < V; e++) {                                               \
@@ -206,11 +198,6 @@ KERNEL_REGS(T, 1, 1, REGS) NAME(main)(PARAMETERS) {
     const u32 col_tiles = (u32)((cols + SPAN - 1) / SPAN);
     const i64 tiles = FLAT ? col_tiles : row_tiles * col_tiles;
 #endif
-#if AHEAD
-    EACH_FULL(DECLARE_NEXT)
-    i64 next_row = (i64)BLOCK(0) * TR + THREAD(0) / LANES, next = LAST_OF(next_row) * cols;
-    LOAD_NEXT
-#endif
 #if WAVE
     for (i64 tile = BLOCK(0); tile < tiles; tile += BLOCKS(0))
 #else
@@ -236,19 +223,8 @@ KERNEL_REGS(T, 1, 1, REGS) NAME(main)(PARAMETERS) {
 #if KEEP
         EACH_FULL(DECLARE)
         UNROLL for (int u = 0; u < U; u++) {
-#if AHEAD
-            EACH_FULL(TAKE_NEXT)
-#else
             const int c = (u * LANES + lane) * V, all = 0;
             EACH_FULL(FETCH)
-#endif
-        }
-#endif
-#if AHEAD
-        if (tile + BLOCKS(0) < tiles) {
-            next_row += (i64)BLOCKS(0) * TR;
-            next = LAST_OF(next_row) * cols;
-            LOAD_NEXT
         }
 #endif
 #if PHASES > 1
@@ -279,7 +255,6 @@ KERNEL_REGS(T, 1, 1, REGS) NAME(main)(PARAMETERS) {
 #undef EACH_CHUNK
 #undef INSIDE
 #undef DECLARE
-#undef DECLARE_NEXT
 #undef ZERO
 #undef TAKE_SCALAR
 #undef TAKE_ROW
@@ -293,13 +268,10 @@ KERNEL_REGS(T, 1, 1, REGS) NAME(main)(PARAMETERS) {
 #undef NEAREST
 #undef FETCH
 #undef FETCH_COL
-#undef FETCH_NEXT
-#undef TAKE_NEXT
 #undef STORE
-#undef DECLARE_CHUNK
-#undef FETCH_CHUNK
+#undef LOAD_ALL
 #undef LOAD_CHUNK
-#undef LOAD_NEXT
+#undef LOAD_LATE
 #undef LAST_OF
 #undef CHAINS
 #undef BEGIN

@@ -111,43 +111,40 @@ template <int W, typename S> union k_pack {
  * first-level cache alone, stores as streams. The asm is volatile to keep loads ahead of uses. */
 template <int H, typename W> FUNC W k_load(const W *p) { return *p; }
 template <int H, typename W> FUNC void k_store(W *p, W v) { *p = v; }
-#define K_NC "ld.global.nc.L1::no_allocate."
-template <> __device__ __forceinline__ u16 k_load<1, u16>(const u16 *p) {
-    u16 r;
-    asm volatile(K_NC "u16 %0, [%1];" : "=h"(r) : "l"(p));
-    return r;
-}
-template <> __device__ __forceinline__ u32 k_load<1, u32>(const u32 *p) {
-    u32 r;
-    asm volatile(K_NC "u32 %0, [%1];" : "=r"(r) : "l"(p));
-    return r;
-}
-template <> __device__ __forceinline__ uint2 k_load<1, uint2>(const uint2 *p) {
-    uint2 r;
-    asm volatile(K_NC "v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
-    return r;
-}
-template <> __device__ __forceinline__ uint4 k_load<1, uint4>(const uint4 *p) {
-    uint4 r;
-    asm volatile(K_NC "v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
-                 : "l"(p));
-    return r;
-}
-template <> __device__ __forceinline__ void k_store<1, u16>(u16 *p, u16 v) {
-    asm volatile("st.global.cs.u16 [%0], %1;" ::"l"(p), "h"(v) : "memory");
-}
-template <> __device__ __forceinline__ void k_store<1, u32>(u32 *p, u32 v) {
-    asm volatile("st.global.cs.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
-}
-template <> __device__ __forceinline__ void k_store<1, uint2>(uint2 *p, uint2 v) {
-    asm volatile("st.global.cs.v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(v.x), "r"(v.y) : "memory");
-}
-template <> __device__ __forceinline__ void k_store<1, uint4>(uint4 *p, uint4 v) {
-    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y),
-                 "r"(v.z), "r"(v.w)
-                 : "memory");
-}
+#define K_HINTED_WORD(H, LOAD, STORE, W, S, C)                                                     \
+    template <> __device__ __forceinline__ W k_load<H, W>(const W *p) {                            \
+        W r;                                                                                       \
+        asm volatile(LOAD S " %0, [%1];" : "=" C(r) : "l"(p));                                     \
+        return r;                                                                                  \
+    }                                                                                              \
+    template <> __device__ __forceinline__ void k_store<H, W>(W * p, W v) {                        \
+        asm volatile(STORE S " [%0], %1;" ::"l"(p), C(v) : "memory");                              \
+    }
+#define K_HINTED(H, LOAD, STORE)                                                                   \
+    K_HINTED_WORD(H, LOAD, STORE, u16, "u16", "h")                                                 \
+    K_HINTED_WORD(H, LOAD, STORE, u32, "u32", "r")                                                 \
+    template <> __device__ __forceinline__ uint2 k_load<H, uint2>(const uint2 *p) {                \
+        uint2 r;                                                                                   \
+        asm volatile(LOAD "v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));               \
+        return r;                                                                                  \
+    }                                                                                              \
+    template <> __device__ __forceinline__ uint4 k_load<H, uint4>(const uint4 *p) {                \
+        uint4 r;                                                                                   \
+        asm volatile(LOAD "v4.u32 {%0, %1, %2, %3}, [%4];"                                         \
+                     : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)                                  \
+                     : "l"(p));                                                                    \
+        return r;                                                                                  \
+    }                                                                                              \
+    template <> __device__ __forceinline__ void k_store<H, uint2>(uint2 * p, uint2 v) {            \
+        asm volatile(STORE "v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(v.x), "r"(v.y) : "memory");      \
+    }                                                                                              \
+    template <> __device__ __forceinline__ void k_store<H, uint4>(uint4 * p, uint4 v) {            \
+        asm volatile(STORE "v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y),          \
+                     "r"(v.z), "r"(v.w)                                                            \
+                     : "memory");                                                                  \
+    }
+K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
+K_HINTED(2, "ld.global.nc.L1::no_allocate.L2::256B.", "st.global.L1::no_allocate.")
 #define READ_F(T, W, H, p, i, dst)                                                                 \
     do {                                                                                           \
         k_pack<W, STORAGE(T)> k_p;                                                                 \
@@ -167,9 +164,6 @@ template <> __device__ __forceinline__ void k_store<1, uint4>(uint4 *p, uint4 v)
             .w[k_i] = k_load<H, k_word_t>(k_s + k_i);                                              \
     } while (0)
 #define HOLD_ONE(T, p, i, held, e_) ((held).e[e_] = (p)[i])
-#define HELD_COPY(T, W, to, from)                                                                  \
-    UNROLL for (int k_i = 0; k_i < (int)(sizeof(to).w / sizeof *(to).w); k_i++)(to).w[k_i] =       \
-        (from).w[k_i]
 #define HELD_GET(T, held, e_) ((float)CAT(k_get_, T)((held).e[e_]))
 #define WRITE_F(T, W, H, p, i, src)                                                                \
     do {                                                                                           \
@@ -225,6 +219,13 @@ FUNC float k_div_row(float a, float b) {
     return (a * s) * (1.0f / (b * s));
 }
 
+/* a / b for |b| from 1 to 2^126, within 2 units: a reciprocal and a product, nothing else. */
+FUNC float k_div_near(float a, float b) {
+    float r;
+    asm("div.approx.ftz.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
+
 /* A NaN passes, unlike with fminf. */
 FUNC float k_clamp(float x, float most) {
 #if __CUDA_ARCH__ >= 800
@@ -237,8 +238,7 @@ FUNC float k_clamp(float x, float most) {
 #endif
 }
 /* erf and tanh as x P(x^2) / Q(x^2) up to where they round to 1; targets/opencl/dialect.h says where
- * the coefficients come from. Q stays below 2^15, where the fast division is good to 2 units. The
- * compiler's own functions have two branches each, and a warp usually takes both. */
+ * the coefficients come from. The compiler's own functions have two branches each, and a warp usually takes both. */
 FUNC float k_erf_near(float x) {
     x = k_clamp(x, 3.95f);
     const float t = x * x;
@@ -252,7 +252,7 @@ FUNC float k_erf_near(float x) {
     q = fmaf(q, t, 0.1160479895f);
     q = fmaf(q, t, 0.5127674212f);
     q = fmaf(q, t, 1.0f);
-    return __fdividef(x * p, q);
+    return k_div_near(x * p, q);
 }
 /* Rounded up at the end of its range, k_erf_near can be 8.1 roundoffs off; 8 are allowed. */
 FUNC float k_erf(float x) { return k_clamp(k_erf_near(x), 1.0f); }
@@ -267,7 +267,7 @@ FUNC float k_tanh(float x) {
     q = fmaf(q, t, 2.587122148e-2f);
     q = fmaf(q, t, 0.4671306715f);
     q = fmaf(q, t, 1.0f);
-    return __fdividef(x * p, q);
+    return k_div_near(x * p, q);
 }
 
 #define K_DIV(a, b) k_div(a, b)
@@ -285,7 +285,8 @@ FUNC float k_tanh(float x) {
 #define K_MIN2(a, b) fminf(a, b)
 #define K_NEG(x) (-(x))
 #define K_RELU(x) fmaxf(x, 0.0f)
-#define K_SIGMOID(x) __fdividef(1.0f, 1.0f + K_EXP(-(x)))
+/* Beyond 2^126 the division gives 0: less than the smallest normal number is missing. */
+#define K_SIGMOID(x) k_div_near(1.0f, 1.0f + K_EXP(-(x)))
 #define K_SILU(x) ((x) * K_SIGMOID(x))
 #define K_GELU(x) ((x) * 0.5f * (1.0f + k_erf_near((x) * 0.70710678118654752f)))
 #define K_GELU_TANH(x) ((x) * K_SIGMOID(1.5957691216057308f * (x) * (1.0f + 0.044715f * (x) * (x))))
