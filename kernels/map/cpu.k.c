@@ -12,7 +12,11 @@
  * third of a copy's traffic is saved.
  *
  * PF = 1: each phase asks for its share of the next row, so that memory works while the phases
- * after the first one compute on a row that is already here.
+ * after the first one compute on a row that is already here. PF = 2: the first phase asks 4 KiB
+ * ahead, where processors that follow a stream by themselves stop at the end of a page.
+ *
+ * KEEP = n: the argument of reduction KEPT stays in n floats of the work-item's own until the last
+ * phase (FINISH is then NAME(finish_kept)), which need not compute it again.
  *
  * The prologue is that of simt.k.c, with REAL a vector of V floats. */
 #ifndef V
@@ -163,17 +167,21 @@ FUNC float NAME(across)(int o, REAL s) {
         w.r##i = (REAL)(mean ? s / (float)cols : s);                                               \
     }
 
-#if PF && BY_ROW
+/* Into the second cache: the first one holds the row at work. */
+#define ASK(address) __builtin_prefetch((const void *)(uintptr_t)(address), 0, 2);
+#define WALKS (PHASES - 1 + (OUTS > 0))
+#if PF == 1
+#define AHEAD(name, type) ASK(p##name + start + cols + (share * width + c) / WALKS)
+#elif PF == 2
 #define AHEAD(name, type)                                                                          \
-    __builtin_prefetch(                                                                            \
-        (const void *)(uintptr_t)(p##name + start + cols + (share * width + c) / PHASES), 0, 2);
+    if (share == 0) ASK((const GLOBAL char *)(p##name + start + c) + 4096)
 #else
 #define AHEAD(name, type)
 #endif
 
 /* Walks along the row: `whole` for vector u of a step at column c, `rest` for the `left` elements
  * at the end. */
-#define WALK(number, whole, rest)                                                                          \
+#define WALK(number, whole, rest)                                                                  \
     {                                                                                              \
         const i64 share = number;                                                                  \
         i64 c0 = 0;                                                                                \
@@ -201,7 +209,8 @@ FUNC float NAME(across)(int o, REAL s) {
 #define PHASE(number)                                                                              \
     {                                                                                              \
         EACH_REDUCTION_##number(BEGIN)                                                             \
-        WALK(number, EACH_FULL_##number(FETCH) EACH_COL_##number(FETCH_COL) NAME(phase_##number)(&q);      \
+        WALK(number,                                                                               \
+             EACH_FULL_##number(FETCH) EACH_COL_##number(FETCH_COL) NAME(phase_##number)(&q);      \
              EACH_REDUCTION_##number(ADD),                                                         \
              EACH_FULL_##number(FETCH_PART) EACH_COL_##number(FETCH_COL_PART)                      \
              NAME(phase_##number)(&q);                                                             \
@@ -242,7 +251,7 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
         PHASE(2)
 #endif
 #if OUTS
-        WALK(PHASES - 1, LAST_FULL(FETCH) LAST_COL(FETCH_COL) FETCH_KEPT FINISH(&q);
+        WALK(WALKS - 1, LAST_FULL(FETCH) LAST_COL(FETCH_COL) FETCH_KEPT FINISH(&q);
              EACH_OUT(STORE_OUT),
              LAST_FULL(FETCH_PART) LAST_COL(FETCH_COL_PART) FETCH_KEPT FINISH(&q);
              EACH_OUT(STORE_PART))
@@ -292,6 +301,8 @@ KERNEL(1, 1, 1) NAME(main)(PARAMETERS) {
 #undef FETCH_KEPT
 #undef LAST_FULL
 #undef LAST_COL
+#undef ASK
+#undef WALKS
 #undef AHEAD
 #undef WALK
 #undef PHASE

@@ -21,32 +21,39 @@ static int keep_of(const kiln_problem *p) {
 
 void kiln_map_cpu_space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     const kiln_map_shape m = kiln_map_shape_of(p);
-    const int vectors[] = {4, 8, 16}, flights[] = {1, 2, 4, 8}, rows[] = {1, 2, 4, 8, 16, 32, 64};
-    const int columns[] = {1024, 4096, 16384, 65536, 262144}, either[] = {0, 1};
-    (void)caps;
+    const int vectors[] = {caps->vector_bits < 256 ? 4 : 8, caps->vector_bits < 256 ? 8 : 16};
+    const int flights[] = {1, 2, 4}, rows[] = {1, 4, 16, 64}, either[] = {0, 1};
+    const int columns[] = {4096, 16384, 65536}, flat[] = {1024, 4096, 16384, 65536, 262144};
+    const int ahead[] = {0, 2, 1}, keep[] = {0, keep_of(p)};
     *out = (kiln_space){.variant = &kiln_map_cpu};
-    kiln_space_add(out, "v", 3, vectors);
-    kiln_space_add(out, "u", 4, flights);
-    if (!m.flat) kiln_space_add(out, "tr", 7, rows);
-    if (!m.by_row) kiln_space_add(out, "tc", 5, columns);
+    kiln_space_add(out, "v", 2, vectors);
+    kiln_space_add(out, "u", 3, flights);
+    if (!m.flat) kiln_space_add(out, "tr", 4, rows);
+    if (!m.by_row) kiln_space_add(out, "tc", m.flat ? 5 : 3, m.flat ? flat : columns);
     if (m.full_output) kiln_space_add(out, "nt", 2, either);
-    if (m.by_row) kiln_space_add(out, "pf", 2, either);
-    const int keep[] = {0, keep_of(p)};
+    kiln_space_add(out, "pf", m.by_row ? 3 : 2, ahead);
     if (keep[1]) kiln_space_add(out, "keep", 2, keep);
 }
 
-/* The device's own vectors, two in flight, work-items of about 64 K elements. */
+/* Rows of a work-item: about 256 K elements, and enough work-items to keep all cores busy. */
+static int start_rows(const kiln_map_shape *m, const kiln_caps *caps) {
+    int rows = 1;
+    if (m->flat) return 1;
+    while (rows < 64 && 4 * rows * m->cols <= 262144 && 32 * rows * caps->units <= m->rows)
+        rows *= 4;
+    return rows;
+}
+
+/* The device's own vectors, two in flight, stores around the caches, reads asked for early. */
 kiln_schedule kiln_map_cpu_start(const kiln_problem *p, const kiln_caps *caps) {
     const kiln_map_shape m = kiln_map_shape_of(p);
     const int own = caps->vector_bits / 32;
     kiln_schedule s = kiln_variant_default(&kiln_map_cpu);
     kiln_schedule_set(&s, "v", own < 4 ? 4 : own > 16 ? 16 : own);
     kiln_schedule_set(&s, "u", 2);
-    int rows = 1;
-    while (!m.flat && rows < 64 && rows * m.cols < 65536 && rows * 16 < m.rows) rows *= 2;
-    kiln_schedule_set(&s, "tr", rows);
+    kiln_schedule_set(&s, "tr", start_rows(&m, caps));
     kiln_schedule_set(&s, "nt", 1);
-    kiln_schedule_set(&s, "pf", m.n_phases > 1);
+    kiln_schedule_set(&s, "pf", m.n_phases > 1 && m.full_output ? 1 : 2);
     kiln_schedule_set(&s, "keep", keep_of(p));
     if (kiln_map_cpu.legal(p, caps, &s, 0)) return s;
     kiln_schedule_set(&s, "nt", 0);

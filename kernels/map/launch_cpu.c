@@ -10,7 +10,7 @@ static const kiln_knob knobs[] = {
     {"tr", 1, "rows of a work-item"},
     {"tc", 16384, "columns of a work-item, where rows can be split"},
     {"nt", 0, "1: outputs [row,col] bypass the caches"},
-    {"pf", 0, "1: the next row is asked for while this one is computed"},
+    {"pf", 0, "1: a row is asked for while the one before it is computed; 2: 4 KiB ahead"},
     {"keep", 0, "floats to keep a row's dearest value in between phases, 0: compute it again"},
     {0},
 };
@@ -80,8 +80,8 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     if (w.m.flat && w.tr != 1) REFUSE("tr=%d: a flat range has one row", w.tr);
     if (w.tc < 16 || w.tc % 16) REFUSE("tc=%d: columns of a work-item are a multiple of 16", w.tc);
     if (w.nt != 0 && w.nt != 1) REFUSE("nt=%d: 0 or 1", w.nt);
-    if (w.pf != 0 && w.pf != 1) REFUSE("pf=%d: 0 or 1", w.pf);
-    if (w.pf && !w.m.by_row) REFUSE("pf=1: nothing here goes by whole rows");
+    if (w.pf < 0 || w.pf > 2) REFUSE("pf=%d: 0, 1 or 2", w.pf);
+    if (w.pf == 1 && !w.m.by_row) REFUSE("pf=1: nothing here goes by whole rows");
     if (w.keep && !keep_legal(p, &w, why)) return false;
     if (w.row_tiles * w.col_tiles > INT32_MAX)
         REFUSE("tr=%d tc=%d: %lld work-items are too many", w.tr, w.tc,
