@@ -16,9 +16,9 @@ void kiln_store_close(kiln_store *s);
 /* Adds one record, durably, in a transaction of its own; `id` may be NULL. */
 int kiln_store_add(kiln_store *s, const kiln_record *r, int64_t *id, kiln_error *e);
 
-/* A trial that is about to run, and its end. A trial begun twice without an end has killed the
- * tuner itself (or its machine): kiln_store_begun returns how often, so that it is not tried
- * forever. kiln_store_add of the same (problem, schedule, device, protocol, phase) ends it. */
+/* A trial that is about to run, and its end. A trial begun several times without an end was running
+ * each time that the tuner, its worker or the machine went down: kiln_store_begun returns how often,
+ * so that it is not tried forever. kiln_store_add of the same (problem, schedule, device, protocol, phase) ends it. */
 int kiln_store_begin(kiln_store *s, const kiln_record *r, kiln_error *e);
 int kiln_store_begun(kiln_store *s, const kiln_record *r);
 

@@ -155,7 +155,7 @@ static pid_t choose_victim(const session *s, int kind) {
 static bool kill_once(session *s, int killed[N_VICTIMS], int *status) {
     read_store(s->store, &after);
     if (!wait_for_record(s, after.n, 4, status)) return false;
-    usleep((useconds_t)(chance() * 0.9e6));
+    usleep((useconds_t)(chance() * 0.7e6));
     if (process_ended(s->pid, status)) return s->pid = 0, false;
     int kind = (int)(chance() * N_VICTIMS);
     pid_t victim = choose_victim(s, kind);

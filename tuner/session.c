@@ -354,9 +354,14 @@ static void remember_result(kiln_session *s, const kiln_result *r) {
 }
 
 static void remember_time(kiln_session *s) {
+    s->noted = kiln_now();
     char value[32];
     snprintf(value, sizeof value, "%.3f", s->spent + kiln_now() - s->start);
     kiln_store_put(s->store, kiln_arena_printf(&s->arena, "spent/%s", s->id), value, NULL);
+}
+
+void kiln_session_note_time(kiln_session *s) {
+    if (kiln_now() - s->noted > 5) remember_time(s);
 }
 
 static void say_result(kiln_session *s, const kiln_result *r) {
@@ -369,7 +374,7 @@ static void say_result(kiln_session *s, const kiln_result *r) {
 }
 
 int kiln_session_run(kiln_session *s, kiln_error *e) {
-    s->start = kiln_now();
+    s->start = s->noted = kiln_now();
     double weight_left = 0, end = s->start + s->options.budget - s->spent;
     for (int i = 0; i < s->n_results; i++)
         if (!recall_result(s, &s->result[i])) weight_left += s->result[i].weight;

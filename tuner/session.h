@@ -63,6 +63,7 @@ typedef struct kiln_session {
     kiln_worker worker[65]; /* [0] measures, the rest compile */
     char measuring[64];     /* which process has set up which problem, "" nothing */
     double start, spent;    /* seconds: spent by earlier runs of the same command */
+    double noted;           /* when the time spent was last stored */
     double copy_bandwidth;  /* bytes per second, measured; 0 unknown */
     double time_compile, time_verify, time_measure, time_search; /* seconds, summed */
     kiln_progress progress;
@@ -91,6 +92,8 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
 /* Compiles schedules into one unit and waits; for winners and fallbacks. */
 int kiln_session_compile(kiln_session *s, const char *problem, const char *schedule,
                          const char *ptx_arch, char unit[65], char suffix[20], kiln_error *e);
+/* Stores the time spent, every few seconds: a session that is killed has used up its budget, too. */
+void kiln_session_note_time(kiln_session *s);
 /* Sends one request to the measuring worker and waits; starts it anew when it died. */
 int kiln_session_ask(kiln_session *s, json_t *request, double seconds, json_t **reply,
                      kiln_error *e);

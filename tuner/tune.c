@@ -170,6 +170,7 @@ static const char *phase_of(const item *it) { return it->again ? "retime" : "sea
 
 /* Stores the trial's end, tells the strategy, frees the item. */
 static int finish(search *f, item *it, kiln_record *r, kiln_error *e) {
+    kiln_session_note_time(f->s);
     r->compile_seconds = it->again ? 0 : it->compile_seconds;
     f->s->time_verify += r->verify_seconds;
     f->s->time_measure += r->time_seconds;
