@@ -473,6 +473,9 @@ static void test_legality(void **state) {
     refuses("softmax rows=8 cols=4096 type=f32", "simt t=96", "power of two");
     refuses("relu rows=8 cols=4096 type=f32", "simt tr=2", "flat");
     refuses("relu rows=8 cols=4096 type=f32", "simt keep=1", "phase");
+    refuses("softmax rows=8 cols=8192 type=bf16", "simt t=64 v=8 u=16 keep=1 regs=20", "24 to 255");
+    refuses("softmax rows=8 cols=8192 type=bf16", "simt t=1024 v=8 keep=1 regs=80", "65536");
+    refuses("rmsnorm_residual rows=8 cols=8192 type=bf16", "simt t=64 v=8 u=16 keep=1", "128 words");
     refuses("relu rows=8 cols=4096 type=f32", "cpu", "processors");
 }
 

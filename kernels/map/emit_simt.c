@@ -13,14 +13,14 @@ static int widest_vector(const kiln_map_shape *m) {
     return m->flat ? 16 / m->widest : kiln_map_divisor(m->cols, 16 / m->widest);
 }
 
-/* Vectors as wide as an access, half of that, and two accesses; no more than rows are aligned to. */
+/* Vectors as wide as an access, half of that, and for a flat range two accesses; no more than rows
+ * are aligned to. */
 static void add_vectors(const kiln_map_shape *m, kiln_space *out) {
     int values[3], n = 0;
     const int widest = widest_vector(m);
     if (widest > 1) values[n++] = widest / 2;
     values[n++] = widest;
-    const int twice = m->flat ? 2 * widest : kiln_map_divisor(m->cols, 2 * widest);
-    if (twice > widest && twice <= 16 && twice * m->widest <= 32) values[n++] = twice;
+    if (m->flat && 2 * widest <= 16) values[n++] = 2 * widest;
     kiln_space_add(out, "v", n, values);
 }
 
@@ -33,7 +33,7 @@ static void add_rows(const kiln_map_shape *m, kiln_space *out) {
 void kiln_map_simt_space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     const kiln_map_shape m = kiln_map_shape_of(p);
     static const int threads[] = {64, 128, 256, 512, 1024}, flights[] = {1, 2, 4, 8, 16},
-                     waves[] = {0, 8}, either[] = {0, 1}, registers[] = {0, 32, 40, 48, 64};
+                     waves[] = {0, 8}, either[] = {0, 1}, registers[] = {0, 32, 48, 64};
     *out = (kiln_space){.variant = &kiln_map_simt};
     kiln_space_add(out, "t", 5, threads);
     add_rows(&m, out);
@@ -44,7 +44,7 @@ void kiln_map_simt_space(const kiln_problem *p, const kiln_caps *caps, kiln_spac
     if (!caps->arch_number) return;
     kiln_space_add(out, "ld", 2, either);
     if (m.full_output) kiln_space_add(out, "st", 2, either);
-    kiln_space_add(out, "regs", 5, registers);
+    kiln_space_add(out, "regs", 4, registers);
 }
 
 static bool fits(const kiln_map_shape *m, int lanes, int step) {
@@ -55,21 +55,30 @@ static bool fits(const kiln_map_shape *m, int lanes, int step) {
  * blocks hide each other's reductions best; then more words, then larger blocks. */
 static void start_rows(const kiln_map_shape *m, const kiln_caps *caps, kiln_schedule *s) {
     const int v = kiln_schedule_get(s, "v"), inputs = m->full_inputs ? m->full_inputs : 1;
-    const int words = v * m->widest * inputs; /* times u / 4: a thread's */
+    const int words = v * m->widest * inputs / 4; /* of an access; at most 64 are kept */
     int lanes = 8, u = 1;
     while (u < 4 && !fits(m, lanes, v * u)) u *= 2;
     while (lanes < 256 && !fits(m, lanes, v * u)) lanes *= 2;
-    if (!fits(m, lanes, v * u) && words * u * 2 / 4 <= 32) u *= 2;
+    if (!fits(m, lanes, v * u) && words * u <= 16) u *= 2;
     while (lanes < 1024 && lanes < caps->max_threads && !fits(m, lanes, v * u) &&
            fits(m, 1024, v * u))
         lanes *= 2;
     const bool keep = m->n_phases > 1 && fits(m, lanes, v * u);
-    if (!keep && !fits(m, lanes, v * u)) u = words * 4 / 4 <= 32 ? 4 : 1;
+    if (!fits(m, lanes, v * u)) u = words <= 8 ? 4 : 1;
     const int t = lanes > 128 ? lanes : 128;
     kiln_schedule_set(s, "t", t);
     kiln_schedule_set(s, "tr", t / lanes);
     kiln_schedule_set(s, "u", u);
     kiln_schedule_set(s, "keep", keep);
+    if (caps->arch_number && keep && t == 512) kiln_schedule_set(s, "regs", 64); /* two blocks */
+}
+
+/* Two accesses of each operand, and room for five blocks of 256: a statement that takes more registers
+ * than that is faster with fewer of them (the README has figures). */
+static void start_tiles(const kiln_map_shape *m, const kiln_caps *caps, kiln_schedule *s) {
+    kiln_schedule_set(s, "u", m->full_inputs > 2 ? 1 : 2);
+    if (caps->arch_number && m->widest == 2 && m->full_inputs <= 2)
+        kiln_schedule_set(s, "regs", 48);
 }
 
 kiln_schedule kiln_map_simt_start(const kiln_problem *p, const kiln_caps *caps) {
@@ -78,7 +87,7 @@ kiln_schedule kiln_map_simt_start(const kiln_problem *p, const kiln_caps *caps) 
     const kiln_schedule plain = s;
     kiln_schedule_set(&s, "v", widest_vector(&m));
     if (m.by_row) start_rows(&m, caps, &s);
-    else kiln_schedule_set(&s, "u", m.full_inputs > 2 ? 1 : 2);
+    else start_tiles(&m, caps, &s);
     const bool once = m.n_phases == 1 || kiln_schedule_get(&s, "keep"); /* else L1 helps */
     if (caps->arch_number) kiln_schedule_set(&s, "ld", once);
     if (caps->arch_number) kiln_schedule_set(&s, "st", m.full_output);

@@ -17,8 +17,8 @@ static const kiln_knob knobs[] = {
     {"u", 1, "accesses of each operand that a thread has in flight"},
     {"keep", 0, "1: a row stays in registers between phases; 0: read again, from cache"},
     {"wave", 0, "0: a block for every tile; k: k blocks per unit, which loop over tiles"},
-    {"ld", 0, "operands read once: 1 leave the first-level cache alone, 2 and fetch 256 bytes (PTX)"},
-    {"st", 0, "outputs: 1 written as streams, 2 leave the first-level cache alone (PTX)"},
+    {"ld", 0, "1: operands read once bypass the first-level cache (PTX devices)"},
+    {"st", 0, "1: outputs are written as streams (PTX devices)"},
     {"regs", 0, "registers per thread to compile for; 0: the compiler's choice (PTX devices)"},
     {0},
 };
@@ -63,8 +63,7 @@ static bool block_legal(const view *w, const kiln_caps *caps, kiln_text *why) {
         REFUSE("tr=%d: rows side by side are a power of two and at most the %d threads", w->tr,
                w->t);
     if (w->m.flat && w->tr != 1) REFUSE("tr=%d: a flat range has one row", w->tr);
-    if (w->ld < 0 || w->ld > 2 || w->st < 0 || w->st > 2)
-        REFUSE("ld=%d st=%d: 0, 1 or 2", w->ld, w->st);
+    if (w->ld < 0 || w->ld > 1 || w->st < 0 || w->st > 1) REFUSE("ld=%d st=%d: 0 or 1", w->ld, w->st);
     if ((w->ld || w->st) && !caps->arch_number)
         REFUSE("ld=%d st=%d: this device has no cache hints", w->ld, w->st);
     if (w->regs && !caps->arch_number)

@@ -144,7 +144,6 @@ template <int H, typename W> FUNC void k_store(W *p, W v) { *p = v; }
                      : "memory");                                                                  \
     }
 K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
-K_HINTED(2, "ld.global.nc.L1::no_allocate.L2::256B.", "st.global.L1::no_allocate.")
 #define READ_F(T, W, H, p, i, dst)                                                                 \
     do {                                                                                           \
         k_pack<W, STORAGE(T)> k_p;                                                                 \
@@ -238,8 +237,9 @@ FUNC float k_clamp(float x, float most) {
 #endif
 }
 /* erf and tanh as x P(x^2) / Q(x^2) up to where they round to 1; targets/opencl/dialect.h says where
- * the coefficients come from. The compiler's own functions have two branches each, and a warp usually takes both. */
-FUNC float k_erf_near(float x) {
+ * the coefficients come from. The compiler's own functions have two branches each, and a warp usually
+ * takes both. */
+FUNC float k_erf_ratio(float x, float *below) {
     x = k_clamp(x, 3.95f);
     const float t = x * x;
     float p = fmaf(t, 1.959601089e-8f, -1.949703107e-6f);
@@ -252,10 +252,22 @@ FUNC float k_erf_near(float x) {
     q = fmaf(q, t, 0.1160479895f);
     q = fmaf(q, t, 0.5127674212f);
     q = fmaf(q, t, 1.0f);
-    return k_div_near(x * p, q);
+    *below = q;
+    return x * p;
 }
-/* Rounded up at the end of its range, k_erf_near can be 8.1 roundoffs off; 8 are allowed. */
-FUNC float k_erf(float x) { return k_clamp(k_erf_near(x), 1.0f); }
+/* Within 8.1 roundoffs: enough inside gelu. With the quotient's remainder added, within 6.5; 8 are
+ * allowed, and tanh takes 7.9. (In C, every float from 2^-15 to 16, the reciprocal a unit in the
+ * last place off to either side.) */
+FUNC float k_erf_near(float x) {
+    float q;
+    const float p = k_erf_ratio(x, &q);
+    return k_div_near(p, q);
+}
+FUNC float k_erf(float x) {
+    float q;
+    const float p = k_erf_ratio(x, &q), y = k_div_near(p, q);
+    return fmaf(fmaf(-y, q, p), k_div_near(1.0f, q), y);
+}
 FUNC float k_tanh(float x) {
     x = k_clamp(x, 9.02f);
     const float t = x * x;
