@@ -45,7 +45,10 @@ static void add_starts(kiln_candidates *c, const kiln_variant_generator *g) {
         if (!g->variant->legal(c->problem, c->caps, &tries[i], NULL)) continue;
         int64_t before = c->n;
         add(c, &tries[i]);
-        if (c->n > before) c->start[c->n_starts++] = c->n - 1;
+        /* On the host's own cores a later variant is a GPU's kernel: legal, and a hundred times
+         * slower than the budget of seconds allows as a first try. */
+        if (c->n > before && !(c->n_starts && c->caps->shared_host && c->n_spaces))
+            c->start[c->n_starts++] = c->n - 1;
     }
 }
 
