@@ -40,7 +40,7 @@ static struct {
     const char *problems[PROBLEMS_MAX];
 } option = {.count = -1, .seed = 1};
 
-static int failures, checked;
+static int failures, checked, refused; /* refused: compiled, and the driver says it cannot run */
 static uint64_t draws;
 
 /* ---- small things */
@@ -503,7 +503,14 @@ static bool verify(bench *b, const kiln_generator *g, unit *u, int i, operands *
         return false;
     }
     bool ok = poison(b, &u->problem, x, &e) && load(b, u, i, l, &e);
-    if (ok && (!enqueue(b, l, x, &e) || b->t->sync(b->d, &e))) ok = false, b->dead = true;
+    if (ok && !enqueue(b, l, x, &e)) {
+        if (e.status == KILN_UNSUPPORTED) { /* more threads than the driver's registers allow, ... */
+            refused++;
+            return false;
+        }
+        ok = false, b->dead = true;
+    }
+    if (ok && b->t->sync(b->d, &e)) ok = false, b->dead = true;
     if (!ok) snprintf(what, sizeof what, "%s", e.text);
     ok = ok && check_memory(b, &u->problem, x, l, what, sizeof what) &&
          check_values(g, &u->problem, x, samples, what, sizeof what);
@@ -1066,7 +1073,7 @@ int main(int argc, char **argv) {
     int status = parse_arguments(argc, argv);
     if (status) return status;
     int seen = check_devices();
-    printf("check_device: %d devices, %d candidates, %d failures, seed %llu\n", seen, checked,
-           failures, (unsigned long long)option.seed);
+    printf("check_device: %d devices, %d candidates, %d refused by a driver, %d failures, seed %llu\n",
+           seen, checked, refused, failures, (unsigned long long)option.seed);
     return failures || !seen;
 }
