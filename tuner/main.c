@@ -389,9 +389,10 @@ static int command_devices(int argc, char **argv) {
     options o;
     int status = parse_options(argc, argv, &o), found = 0;
     static kiln_caps caps[32];
-    json_t *devices = json_array(), *absent = json_object();
     if (status) return status;
     if (o.help) return fputs(help, stdout), 0;
+    if (o.n_words) return usage("tune devices takes no words such as", o.words[0]);
+    json_t *devices = json_array(), *absent = json_object();
     for (int t = 0; kiln_targets[t]; t++) {
         kiln_error why = {0};
         int n = kiln_targets[t]->devices(caps, 32, &why);
@@ -404,12 +405,9 @@ static int command_devices(int argc, char **argv) {
         json_object_set_new(absent, kiln_targets[t]->name, json_string(why.text));
         if (!o.json) printf("%-10s absent: %s\n", kiln_targets[t]->name, why.text);
     }
-    if (o.json) {
-        json_t *all = json_pack("{s:o, s:o}", "devices", devices, "absent", absent);
-        json_dumpf(all, stdout, JSON_INDENT(2));
-        putchar('\n');
-        json_decref(all);
-    }
+    json_t *all = json_pack("{s:o, s:o}", "devices", devices, "absent", absent);
+    if (o.json) json_dumpf(all, stdout, JSON_INDENT(2)), putchar('\n');
+    json_decref(all);
     return found ? 0 : EXIT_BAD;
 }
 
