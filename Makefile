@@ -138,8 +138,11 @@ check-gpu: deps $(BUILD)/check_device
 $(BUILD)/check_device: $(BUILD)/tests/check_device.o $(TUNER_OBJ) $(RUNTIME_OBJ)
 	$(if $(V),,@echo "  LD $@" &&) $(CC) $(LDFLAGS) -o $@ $^ $(TUNE_LIBS)
 BENCHES := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench_*.c))
+# Speed: matmul against the vendors in one interleaved run, then what the runtime itself costs.
 bench: deps all $(BENCHES)
-	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+	$(BUILD)/tune run $(foreach n,512 1024 2048,"matmul m=$(n) n=$(n) k=$(n) type=f32") \
+	    --budget 90s --out $(BUILD)/bench
+	@for b in $(BENCHES); do echo "== $$b"; $$b $(BUILD)/bench/*.kiln || exit 1; done
 bench-search: deps all
 	scripts/bench-search $(BUILD)/tune
 # Every kernel body compiles alone with its defaults (NVRTC and PoCL where present).
