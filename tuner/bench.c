@@ -13,11 +13,11 @@
 #include <string.h>
 
 enum {
-    GUARD = 4096,          /* bytes before and after every buffer */
+    GUARD = 4096, /* bytes before and after every buffer */
     SETS_MAX = 1024,
     SAMPLES_MAX = 100,
-    CHECKED_ROWS = 3,      /* rows of the reference that the C evaluator repeats */
-    REPLAYS_MAX = 256,     /* launches in one timed batch */
+    CHECKED_ROWS = 3,  /* rows of the reference that the C evaluator repeats */
+    REPLAYS_MAX = 256, /* launches in one timed batch */
 };
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6;
@@ -36,14 +36,14 @@ struct kiln_bench {
     kiln_bench_options o;
     const kiln_generator *g;
     int n_sets, next_set;
-    guarded *operand;      /* n_sets x n_operands */
-    kiln_buffer *views;    /* the same, as launches want them */
+    guarded *operand;   /* n_sets x n_operands */
+    kiln_buffer *views; /* the same, as launches want them */
     double scalar[KILN_OPERANDS_MAX];
     guarded workspace;
     int n_outputs, output[KILN_OPERANDS_MAX];
     kiln_buffer reference[KILN_OPERANDS_MAX], bound[KILN_OPERANDS_MAX];
     kiln_buffer partials;
-    kiln_module *module;   /* reference and comparison kernels */
+    kiln_module *module; /* reference and comparison kernels */
     kiln_launch compare[KILN_OPERANDS_MAX];
     bool warm;
 };
@@ -55,7 +55,7 @@ struct kiln_subject {
     uint8_t *maps; /* encoded tensor maps, one group per set */
     const kiln_vendor *vendor;
     void *handle;
-    int batch;     /* launches per sample */
+    int batch;      /* launches per sample */
     void *recorded; /* the batch as the driver's graph, where there are graphs */
     int recorded_batch;
 };
@@ -84,7 +84,8 @@ static void guarded_close(kiln_bench *b, guarded *g) {
 static int64_t guard_hit(kiln_bench *b, const guarded *g, int *status, kiln_error *e) {
     uint32_t zone[2][GUARD / 4];
     *status = b->target->read(b->device, zone[0], g->whole, 0, GUARD, e);
-    if (!*status) *status = b->target->read(b->device, zone[1], g->whole, GUARD + g->bytes, GUARD, e);
+    if (!*status)
+        *status = b->target->read(b->device, zone[1], g->whole, GUARD + g->bytes, GUARD, e);
     for (int i = 0; i < GUARD / 4 && !*status; i++) {
         if (zone[0][i] != GUARD_PATTERN) return (int64_t)i * 4 - GUARD;
         if (zone[1][i] != GUARD_PATTERN) return (int64_t)i * 4 + 1;
@@ -157,7 +158,8 @@ static int want_workspace(kiln_bench *b, const kiln_program *program, kiln_error
         status = guarded_open(b, &b->workspace, program->workspace_bytes, e);
     }
     /* poison, so that nothing left by an earlier candidate helps */
-    if (!status) status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
+    if (!status)
+        status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
     int64_t zeroed = (program->workspace_zeroed + 3) / 4 * 4;
     if (!status && zeroed) status = b->target->fill(b->device, b->workspace.view, 0, zeroed, 0, e);
     return status;
@@ -172,7 +174,8 @@ static int run_reference(kiln_bench *b, kiln_error *e) {
         char entry[64];
         snprintf(entry, sizeof entry, "kiln_reference_%.40s", program.launch[i].entry);
         kiln_kernel *k = b->target->kernel(b->device, b->module, entry, e);
-        status = k ? b->target->launch(b->device, k, &program.launch[i], &bind, NULL, e) : e->status;
+        status =
+            k ? b->target->launch(b->device, k, &program.launch[i], &bind, NULL, e) : e->status;
     }
     if (!status) status = b->target->sync(b->device, e);
     guarded_close(b, &b->workspace); /* candidates get one of their own size */
@@ -223,7 +226,8 @@ static int open_rows(kiln_bench *b, host_rows *h, kiln_error *e) {
 }
 
 static void close_rows(host_rows *h) {
-    for (int i = 0; i < KILN_OPERANDS_MAX; i++) free(h->input[i]), free(h->value[i]), free(h->bound[i]);
+    for (int i = 0; i < KILN_OPERANDS_MAX; i++)
+        free(h->input[i]), free(h->value[i]), free(h->bound[i]);
     free(h->device);
 }
 
@@ -239,10 +243,12 @@ static int check_row(kiln_bench *b, host_rows *h, int64_t batch, int64_t row, ki
             bool agree = (isnan(want) && isnan(got)) ||
                          fabs(got - want) <= 1e-9 * (fabs(want) + 1) + 1e-3 * h->bound[j][c];
             if (!agree)
-                status = kiln_fail(e, KILN_WRONG, "the reference kernel for %s gives %.17g at row %lld, "
-                                   "column %lld where the evaluator gives %.17g: this device's driver "
-                                   "computes wrongly, or this is a bug in Kiln", o->name, got,
-                                   (long long)row, (long long)c, want);
+                status =
+                    kiln_fail(e, KILN_WRONG,
+                              "the reference kernel for %s gives %.17g at row %lld, "
+                              "column %lld where the evaluator gives %.17g: this device's driver "
+                              "computes wrongly, or this is a bug in Kiln",
+                              o->name, got, (long long)row, (long long)c, want);
         }
     }
     return status;
@@ -289,13 +295,18 @@ kiln_bench *kiln_bench_open(const kiln_target *target, kiln_device *device, cons
                             const kiln_bench_options *o, kiln_error *e) {
     kiln_bench *b = calloc(1, sizeof *b);
     if (!b) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a bench"), NULL;
-    *b = (kiln_bench){.target = target, .device = device, .caps = target->caps(device), .p = *p,
-                      .o = *o, .g = kiln_generator_of(p->family)};
+    *b = (kiln_bench){.target = target,
+                      .device = device,
+                      .caps = target->caps(device),
+                      .p = *p,
+                      .o = *o,
+                      .g = kiln_generator_of(p->family)};
     b->n_sets = sets_needed(b);
     size_t n = (size_t)b->n_sets * (size_t)p->n_operands;
     b->operand = calloc(n, sizeof *b->operand);
     b->views = calloc(n, sizeof *b->views);
-    int status = b->operand && b->views ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a bench");
+    int status =
+        b->operand && b->views ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a bench");
     for (int i = 0; i < p->n_operands && !status; i++) status = fill_operand(b, i, e);
     if (!status) status = open_reference(b, e);
     if (!status) return b;
@@ -343,8 +354,8 @@ static int encode_maps(kiln_subject *s, kiln_error *e) {
     int status = s->maps ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for tensor maps");
     for (int set = 0; set < b->n_sets && !status; set++) {
         kiln_bindings bind = bindings(b, set);
-        status = b->target->encode(b->device, s->program.tensor_map, s->program.n_tensor_maps, &bind,
-                                   s->maps + group * (size_t)set, e);
+        status = b->target->encode(b->device, s->program.tensor_map, s->program.n_tensor_maps,
+                                   &bind, s->maps + group * (size_t)set, e);
     }
     return status;
 }
@@ -387,27 +398,40 @@ kiln_subject *kiln_subject_open(kiln_bench *b, const kiln_schedule *schedule, ki
 static bool as_gemm(const kiln_problem *p, kiln_gemm *g) {
     int a = kiln_problem_operand(p, "a"), b = kiln_problem_operand(p, "b");
     int c = kiln_problem_operand(p, "out");
-    if (strcmp(p->family->name, "matmul") || p->n_operands != 3 || a < 0 || b < 0 || c < 0) return false;
+    if (strcmp(p->family->name, "matmul") || p->n_operands != 3 || a < 0 || b < 0 || c < 0)
+        return false;
     kiln_text printed = {0};
     kiln_problem_print(p, &printed);
     bool plain = !strchr(kiln_text_get(&printed), ':');
     kiln_text_free(&printed);
     const kiln_operand *x = &p->operand[a], *y = &p->operand[b], *z = &p->operand[c];
-    *g = (kiln_gemm){.m = z->rows, .n = z->cols, .k = kiln_problem_get(p, "k"), .batch = z->batch,
-                     .lda = x->ld, .ldb = y->ld, .ldc = z->ld, .stride_a = x->batch_stride,
-                     .stride_b = y->batch_stride, .stride_c = z->batch_stride, .a = x->type,
-                     .b = y->type, .c = z->type, .ta = kiln_problem_get(p, "ta"),
+    *g = (kiln_gemm){.m = z->rows,
+                     .n = z->cols,
+                     .k = kiln_problem_get(p, "k"),
+                     .batch = z->batch,
+                     .lda = x->ld,
+                     .ldb = y->ld,
+                     .ldc = z->ld,
+                     .stride_a = x->batch_stride,
+                     .stride_b = y->batch_stride,
+                     .stride_c = z->batch_stride,
+                     .a = x->type,
+                     .b = y->type,
+                     .c = z->type,
+                     .ta = kiln_problem_get(p, "ta"),
                      .tb = kiln_problem_get(p, "tb")};
     return plain;
 }
 
 kiln_subject *kiln_subject_vendor(kiln_bench *b, const kiln_vendor *v, kiln_error *e) {
     kiln_gemm g;
-    if (!as_gemm(&b->p, &g)) return kiln_fail(e, KILN_UNSUPPORTED, "%s has only plain matmul", v->name), NULL;
+    if (!as_gemm(&b->p, &g))
+        return kiln_fail(e, KILN_UNSUPPORTED, "%s has only plain matmul", v->name), NULL;
     kiln_subject *s = calloc(1, sizeof *s);
     if (!s) return kiln_fail(e, KILN_NO_MEMORY, "no memory"), NULL;
     *s = (kiln_subject){.b = b, .vendor = v, .handle = v->open(b->device, &g, e)};
-    int status = s->handle ? v->prepare(s->handle, b->views[0], b->views[1], b->views[2], e) : e->status;
+    int status =
+        s->handle ? v->prepare(s->handle, b->views[0], b->views[1], b->views[2], e) : e->status;
     if (!status) return s;
     kiln_subject_close(s);
     return NULL;
@@ -434,7 +458,8 @@ static int enqueue(kiln_subject *s, int set, kiln_error *e) {
     const kiln_buffer *v = b->views + set * b->p.n_operands;
     if (s->vendor) return s->vendor->run(s->handle, v[0], v[1], v[2], e);
     kiln_bindings bind = bindings(b, set);
-    bind.tensor_maps = s->maps ? s->maps + (size_t)set * (size_t)s->program.n_tensor_maps * 128 : NULL;
+    bind.tensor_maps =
+        s->maps ? s->maps + (size_t)set * (size_t)s->program.n_tensor_maps * 128 : NULL;
     int status = KILN_OK;
     for (int i = 0; i < s->program.n_launches && !status; i++)
         status = b->target->launch(b->device, s->kernel[i], &s->program.launch[i], &bind, NULL, e);
@@ -458,7 +483,8 @@ static bool compare(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
         char entry[64];
         snprintf(entry, sizeof entry, "kiln_reference_%.40s", b->compare[j].entry);
         kiln_kernel *k = b->target->kernel(b->device, b->module, entry, &e);
-        int status = k ? b->target->launch(b->device, k, &b->compare[j], &bind, NULL, &e) : e.status;
+        int status =
+            k ? b->target->launch(b->device, k, &b->compare[j], &bind, NULL, &e) : e.status;
         if (!status) status = b->target->sync(b->device, &e);
         int64_t bytes = kiln_compare_partial_bytes(&b->compare[j]);
         void *partials = malloc((size_t)bytes);
@@ -475,10 +501,13 @@ static bool compare(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
         int64_t row = v.worst_index / o->cols;
         r->error_bound = isfinite(v.worst) ? v.worst : 0;
         return blame(r, KILN_OUTCOME_WRONG,
-                     kiln_arena_printf(arena, "%s[%lld,%lld] is off by %.3g times its bound; %lld NaN "
-                                       "or unwritten", o->name, (long long)row,
+                     kiln_arena_printf(arena,
+                                       "%s[%lld,%lld] is off by %.3g times its bound; %lld NaN "
+                                       "or unwritten",
+                                       o->name, (long long)row,
                                        (long long)(v.worst_index % o->cols), v.worst,
-                                       (long long)v.bad), arena);
+                                       (long long)v.bad),
+                     arena);
     }
     r->error = square_reference > 0 ? sqrt(square_error / square_reference) : sqrt(square_error);
     return true;
@@ -496,7 +525,8 @@ static bool guards_intact(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
             return blame(r, KILN_OUTCOME_OUT_OF_BOUNDS,
                          kiln_arena_printf(arena, "wrote %lld bytes %s %s", (long long)llabs(hit),
                                            hit < 0 ? "before" : "behind",
-                                           i < 0 ? "the workspace" : b->p.operand[i].name), arena);
+                                           i < 0 ? "the workspace" : b->p.operand[i].name),
+                         arena);
     }
     return true;
 }
@@ -632,7 +662,8 @@ double kiln_bench_copy(const kiln_target *target, kiln_device *device, int64_t b
         !target->copy(device, to, from, bytes, e)) {
         for (int i = 0; i < 9; i++) {
             if (target->begin(device, 0, e) || target->copy(device, to, from, bytes, e) ||
-                target->end(device, 0, e)) break;
+                target->end(device, 0, e))
+                break;
             double t = target->seconds(device, 0, e);
             if (t > 0 && 2.0 * (double)bytes / t > best) best = 2.0 * (double)bytes / t;
         }

@@ -63,7 +63,8 @@ static void add_space(kiln_candidates *c, const kiln_space *space, int64_t limit
         kiln_schedule s = kiln_space_at(space, at);
         legal += space->variant->legal(c->problem, c->caps, &s, NULL);
     }
-    uint64_t keep = legal <= limit ? UINT64_MAX : (uint64_t)((double)limit / (double)legal * 0x1p64);
+    uint64_t keep =
+        legal <= limit ? UINT64_MAX : (uint64_t)((double)limit / (double)legal * 0x1p64);
     c->sampled |= !all || legal > limit;
     int64_t room = c->n + limit;
     for (int64_t i = 0; i < tries && c->n < room; i++) {
@@ -121,7 +122,8 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
     if (!status) {
         const kiln_variant *variants[KILN_VARIANTS_MAX];
         for (int i = 0; i < c->n_spaces; i++) variants[i] = c->space[i].variant;
-        c->layout = kiln_features_create(g, variants, c->n_spaces, p, caps, KILN_FEATURES_SEARCH, e);
+        c->layout =
+            kiln_features_create(g, variants, c->n_spaces, p, caps, KILN_FEATURES_SEARCH, e);
         if (!c->layout) status = e->status;
     }
     if (!status) {
@@ -192,7 +194,8 @@ kiln_search_space kiln_candidates_space(kiln_candidates *c) {
 /* ---- the generic schedule ---- */
 
 /* Legal at sizes that fit nothing? All run-time sizes that must be given are set to the same. */
-static bool serves_every_size(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
+static bool serves_every_size(const kiln_problem *p, const kiln_caps *caps,
+                              const kiln_schedule *s) {
     static const int sizes[] = {1, 2, 31, 1021, 4099};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         kiln_text text = {0};
@@ -213,7 +216,8 @@ bool kiln_generic_schedule(const kiln_problem *p, const kiln_caps *caps, kiln_sc
         if (!v->applies(p, caps, NULL)) continue;
         for (int i = 0; i < 2; i++) {
             *out = i ? kiln_variant_default(v->variant) : v->start(p, caps);
-            if (v->variant->legal(p, caps, out, NULL) && serves_every_size(p, caps, out)) return true;
+            if (v->variant->legal(p, caps, out, NULL) && serves_every_size(p, caps, out))
+                return true;
         }
     }
     return false;

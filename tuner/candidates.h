@@ -11,17 +11,17 @@ enum { KILN_VARIANTS_MAX = 16 };
 typedef struct kiln_candidates {
     const kiln_problem *problem;
     const kiln_caps *caps;
-    int64_t n, raw;           /* legal points kept; points before legality */
-    bool sampled;             /* the space was too large: n points of it were drawn */
-    kiln_schedule *schedule;  /* n */
+    int64_t n, raw;          /* legal points kept; points before legality */
+    bool sampled;            /* the space was too large: n points of it were drawn */
+    kiln_schedule *schedule; /* n */
     int n_spaces;
     kiln_space space[KILN_VARIANTS_MAX];
     int n_starts;
     int64_t start[KILN_VARIANTS_MAX * 2]; /* each variant's start schedule */
-    int32_t *table;           /* open addressing: hash of a schedule -> point */
+    int32_t *table;                       /* open addressing: hash of a schedule -> point */
     int64_t table_size;
     struct kiln_features *layout;
-    float *features;          /* n x n_features; NaN rows until first asked for */
+    float *features; /* n x n_features; NaN rows until first asked for */
     bool *have_features;
     int n_features;
 } kiln_candidates;

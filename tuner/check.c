@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum { ROWS = 4 };
-static const uint64_t SEED = 20260; /* not the tuner's: the winner must be right on other data too */
+static const uint64_t SEED =
+    20260; /* not the tuner's: the winner must be right on other data too */
 
 /* One problem's arrays, on the host and on the device. */
 typedef struct arrays {
@@ -54,10 +55,12 @@ static void close_arrays(kiln_context *context, arrays *a) {
     }
 }
 
-static int compare_row(const arrays *a, const char *text, int64_t batch, int64_t row, kiln_error *e) {
+static int compare_row(const arrays *a, const char *text, int64_t batch, int64_t row,
+                       kiln_error *e) {
     const kiln_generator *g = kiln_generator_of(a->p->family);
     int status = g->evaluate_row(a->p, (const void *const *)a->host, a->scalar, batch, row,
-                                 a->value, a->bound, e), j = 0;
+                                 a->value, a->bound, e),
+        j = 0;
     for (int i = 0; i < a->p->n_operands && !status; i++) {
         const kiln_operand *o = &a->p->operand[i];
         if (!o->output) continue;
@@ -67,10 +70,13 @@ static int compare_row(const arrays *a, const char *text, int64_t batch, int64_t
         for (int64_t c = 0; c < o->cols && !status; c++) {
             double got = kiln_type_read(o->type, at + (size_t)c * kiln_type_bytes(o->type));
             double want = a->value[j][c];
-            double allowed = a->bound[j][c] + u * (fabs(want) + a->bound[j][c]) + 1e-30 + (u == 0) * 0.5;
+            double allowed =
+                a->bound[j][c] + u * (fabs(want) + a->bound[j][c]) + 1e-30 + (u == 0) * 0.5;
             if (!(fabs(got - want) <= allowed) && !(isnan(got) && isnan(want)))
-                status = kiln_fail(e, KILN_WRONG, "%s: %s[%lld,%lld] is %.9g, should be %.9g within "
-                                   "%.3g", text, o->name, (long long)row, (long long)c, got, want, allowed);
+                status = kiln_fail(e, KILN_WRONG,
+                                   "%s: %s[%lld,%lld] is %.9g, should be %.9g within "
+                                   "%.3g",
+                                   text, o->name, (long long)row, (long long)c, got, want, allowed);
         }
         j++;
     }
@@ -90,7 +96,9 @@ static int check_rows(kiln_context *context, arrays *a, const char *text, kiln_e
     int status = KILN_OK;
     for (uint64_t i = 0; i < ROWS && !status; i++) {
         int64_t last = o->rows - 1; /* first and last row, and two drawn ones */
-        int64_t row = i == 0 ? 0 : i == 1 ? last : (int64_t)(kiln_random64(SEED, i) % (uint64_t)o->rows);
+        int64_t row = i == 0   ? 0
+                      : i == 1 ? last
+                               : (int64_t)(kiln_random64(SEED, i) % (uint64_t)o->rows);
         status = compare_row(a, text, i == 1 ? o->batch - 1 : 0, row, e);
     }
     return status;

@@ -82,10 +82,14 @@ static int compile(job *j, const kiln_worker_context *c, const char *ptx_arch, k
     };
     kiln_blob code = {0}, ptx = {0};
     status = c->target->compile(c->caps, &request, &code, &ptx, &j->log, e);
-    if (!status) status = kiln_unit_write(c->cache, j->unit, "src", j->source.data, j->source.size, e);
-    if (!status && ptx.size) status = kiln_unit_write(c->cache, j->unit, "ptx", ptx.data, ptx.size, e);
-    if (!status) status = kiln_unit_write(c->cache, j->unit, "log", kiln_text_get(&j->log), j->log.size, e);
-    if (!status) status = kiln_unit_write(c->cache, j->unit, "kind", code.kind, strlen(code.kind), e);
+    if (!status)
+        status = kiln_unit_write(c->cache, j->unit, "src", j->source.data, j->source.size, e);
+    if (!status && ptx.size)
+        status = kiln_unit_write(c->cache, j->unit, "ptx", ptx.data, ptx.size, e);
+    if (!status)
+        status = kiln_unit_write(c->cache, j->unit, "log", kiln_text_get(&j->log), j->log.size, e);
+    if (!status)
+        status = kiln_unit_write(c->cache, j->unit, "kind", code.kind, strlen(code.kind), e);
     if (!status) status = kiln_unit_write(c->cache, j->unit, "bin", code.data, code.size, e);
     free(code.data);
     free(ptx.data);
@@ -113,12 +117,13 @@ static json_t *reply(const job *j, int status, const kiln_error *e, double secon
     for (int i = 0; i < j->n; i++) json_array_append_new(suffixes, json_string(j->suffix[i]));
     /* A compiler's log may hold any bytes: JSON takes only UTF-8. */
     kiln_text log = {0};
-    kiln_text_add_bytes(&log, kiln_text_get(&j->log), j->log.size < LOG_KEPT ? j->log.size : LOG_KEPT);
+    kiln_text_add_bytes(&log, kiln_text_get(&j->log),
+                        j->log.size < LOG_KEPT ? j->log.size : LOG_KEPT);
     for (size_t i = 0; i < log.size; i++)
         if ((unsigned char)log.data[i] > '~') log.data[i] = '?';
     json_t *r = json_pack("{s:i, s:s, s:o, s:s, s:f, s:s}", "status", status, "unit", j->unit,
-                          "suffixes", suffixes, "log", kiln_text_get(&log),
-                          "seconds", seconds, "error", status ? e->text : "");
+                          "suffixes", suffixes, "log", kiln_text_get(&log), "seconds", seconds,
+                          "error", status ? e->text : "");
     kiln_text_free(&log);
     return r;
 }

@@ -17,7 +17,7 @@ typedef struct kiln_finalist {
     const double *samples; /* by round, the same rounds for all */
     int64_t workspace_bytes;
     int shared_bytes;
-    const char *schedule;  /* text: the last rule */
+    const char *schedule; /* text: the last rule */
 } kiln_finalist;
 
 /* Index of the winner. Those whose median is within 1 % of the fastest, or whose paired interval

@@ -24,10 +24,12 @@ enum { EXIT_BAD = 2, EXIT_INTERRUPTED = 130 };
 static const char help[] =
     "Kiln tunes GPU kernels and ships them.\n"
     "\n"
-    "  tune [--device auto]          the main job: tune a suite, print the table, write the library\n"
+    "  tune [--device auto]          the main job: tune a suite, print the table, write the "
+    "library\n"
     "  tune run \"PROBLEM\"...         the same for the problems given\n"
     "  tune devices [--json]         what is here, what it can do, which driver is absent and why\n"
-    "  tune show \"PROBLEM\"           the space of schedules; --dump space,source,asm,launch,record\n"
+    "  tune show \"PROBLEM\"           the space of schedules; --dump "
+    "space,source,asm,launch,record\n"
     "  tune emit -o FILE.kiln        the library again, from the store\n"
     "  tune report                   the table and the plots again, from the store\n"
     "  tune export FILE | import FILE   records as JSON lines\n"
@@ -47,12 +49,14 @@ static const char help[] =
     "  --quiet        nothing but errors\n"
     "\n"
     "A session can be stopped at any time (Ctrl-C, kill): nothing measured is lost, and the same\n"
-    "command goes on from there. Exit status: 0 done, 1 something came out wrong, 2 bad input or a\n"
+    "command goes on from there. Exit status: 0 done, 1 something came out wrong, 2 bad input or "
+    "a\n"
     "missing thing, 130 interrupted.\n"
     "\n"
     "A problem is a family with sizes and types, and statements to fuse:\n"
     "  matmul m=1024 n=1024 k=512 type=f32 tb=1 : out = gelu(acc + bias[n]) + res[m,n]\n"
-    "  map rows=4096 cols=4096 x=bf16 w=bf16 out=bf16 : out = x * rsqrt(mean(x*x) + 1e-5) * w[col]\n"
+    "  map rows=4096 cols=4096 x=bf16 w=bf16 out=bf16 : out = x * rsqrt(mean(x*x) + 1e-5) * "
+    "w[col]\n"
     "  softmax rows=4096 cols=4096 type=f16                 (a preset; tune show lists them)\n";
 
 /* ---- errors and signals ---- */
@@ -63,7 +67,8 @@ static int bad(const kiln_error *e) {
 }
 
 static int usage(const char *words, const char *what) {
-    fprintf(stderr, "tune: %s%s%s; tune --help explains\n", words, what ? " " : "", what ? what : "");
+    fprintf(stderr, "tune: %s%s%s; tune --help explains\n", words, what ? " " : "",
+            what ? what : "");
     return EXIT_BAD;
 }
 
@@ -94,7 +99,10 @@ typedef struct options {
 static bool parse_seconds(const char *text, double *out) {
     char *end;
     double v = strtod(text, &end);
-    double unit = !strcmp(end, "h") ? 3600 : !strcmp(end, "m") ? 60 : !*end || !strcmp(end, "s") ? 1 : 0;
+    double unit = !strcmp(end, "h")            ? 3600
+                  : !strcmp(end, "m")          ? 60
+                  : !*end || !strcmp(end, "s") ? 1
+                                               : 0;
     *out = v * unit;
     return end != text && unit > 0 && isfinite(v) && *out > 0 && *out <= 30 * 24 * 3600.0;
 }
@@ -120,21 +128,45 @@ static bool stages_known(const char *list) {
     }
 }
 
-enum { OPT_DEVICE = 256, OPT_BUDGET, OPT_SUITE, OPT_OUT, OPT_STORE, OPT_STRATEGY, OPT_SEED, OPT_TRIALS,
-       OPT_REGIME, OPT_NO_VENDOR, OPT_QUIET, OPT_JSON, OPT_DUMP, OPT_SCHEDULE, OPT_BANDWIDTH,
-       OPT_SEEDS, OPT_TRANSFER };
+enum {
+    OPT_DEVICE = 256,
+    OPT_BUDGET,
+    OPT_SUITE,
+    OPT_OUT,
+    OPT_STORE,
+    OPT_STRATEGY,
+    OPT_SEED,
+    OPT_TRIALS,
+    OPT_REGIME,
+    OPT_NO_VENDOR,
+    OPT_QUIET,
+    OPT_JSON,
+    OPT_DUMP,
+    OPT_SCHEDULE,
+    OPT_BANDWIDTH,
+    OPT_SEEDS,
+    OPT_TRANSFER
+};
 
 static int set_option(options *o, int which, const char *arg) {
     int64_t n;
     switch (which) {
-    case OPT_DEVICE: o->session.device = arg; return 0;
+    case OPT_DEVICE:
+        o->session.device = arg;
+        return 0;
     case OPT_BUDGET:
         if (!parse_seconds(arg, &o->session.budget))
             return usage("--budget takes a time such as 90s, 5m or 1h, not", arg);
         return 0;
-    case OPT_SUITE: o->suite = arg; return 0;
-    case OPT_OUT: o->session.out = arg; return 0;
-    case OPT_STORE: o->session.store_path = arg; return 0;
+    case OPT_SUITE:
+        o->suite = arg;
+        return 0;
+    case OPT_OUT:
+        o->session.out = arg;
+        return 0;
+    case OPT_STORE:
+        o->session.store_path = arg;
+        return 0;
     case OPT_STRATEGY:
         if (!kiln_strategy_find(arg))
             return usage("--strategy is model, evolve, random or exhaustive, not", arg);
@@ -145,47 +177,80 @@ static int set_option(options *o, int which, const char *arg) {
         o->session.seed = (uint64_t)n;
         return 0;
     case OPT_TRIALS:
-        if (!parse_count(arg, &o->session.max_trials)) return usage("--trials takes a whole number, not", arg);
+        if (!parse_count(arg, &o->session.max_trials))
+            return usage("--trials takes a whole number, not", arg);
         return 0;
     case OPT_REGIME:
-        if (strcmp(arg, "hot") && strcmp(arg, "cold")) return usage("--regime is cold or hot, not", arg);
+        if (strcmp(arg, "hot") && strcmp(arg, "cold"))
+            return usage("--regime is cold or hot, not", arg);
         o->session.hot = !strcmp(arg, "hot");
         return 0;
-    case OPT_NO_VENDOR: o->session.vendors = false; return 0;
-    case OPT_QUIET: o->session.quiet = true; return 0;
-    case OPT_JSON: o->json = true; return 0;
+    case OPT_NO_VENDOR:
+        o->session.vendors = false;
+        return 0;
+    case OPT_QUIET:
+        o->session.quiet = true;
+        return 0;
+    case OPT_JSON:
+        o->json = true;
+        return 0;
     case OPT_DUMP:
-        if (!stages_known(arg)) return usage("--dump takes space,source,asm,launch,record, not", arg);
+        if (!stages_known(arg))
+            return usage("--dump takes space,source,asm,launch,record, not", arg);
         o->dump = arg;
         return 0;
-    case OPT_SCHEDULE: o->schedule = arg; return 0;
-    case OPT_BANDWIDTH: o->bandwidth = true; return 0;
+    case OPT_SCHEDULE:
+        o->schedule = arg;
+        return 0;
+    case OPT_BANDWIDTH:
+        o->bandwidth = true;
+        return 0;
     case OPT_SEEDS:
-        if (!parse_count(arg, &n) || n < 1 || n > 1000) return usage("--seeds takes 1 to 1000, not", arg);
+        if (!parse_count(arg, &n) || n < 1 || n > 1000)
+            return usage("--seeds takes 1 to 1000, not", arg);
         o->seeds = (int)n;
         return 0;
-    case OPT_TRANSFER: o->transfer = true; return 0;
-    case 'o': o->output = arg; return 0;
-    case 'h': o->help = true; return 0;
+    case OPT_TRANSFER:
+        o->transfer = true;
+        return 0;
+    case 'o':
+        o->output = arg;
+        return 0;
+    case 'h':
+        o->help = true;
+        return 0;
     }
     return EXIT_BAD;
 }
 
 static int parse_options(int argc, char **argv, options *o) {
-    static const struct option known[] = {
-        {"device", 1, 0, OPT_DEVICE},     {"budget", 1, 0, OPT_BUDGET},
-        {"suite", 1, 0, OPT_SUITE},       {"out", 1, 0, OPT_OUT},
-        {"store", 1, 0, OPT_STORE},       {"strategy", 1, 0, OPT_STRATEGY},
-        {"seed", 1, 0, OPT_SEED},         {"trials", 1, 0, OPT_TRIALS},
-        {"regime", 1, 0, OPT_REGIME},     {"no-vendor", 0, 0, OPT_NO_VENDOR},
-        {"quiet", 0, 0, OPT_QUIET},       {"json", 0, 0, OPT_JSON},
-        {"dump", 1, 0, OPT_DUMP},         {"schedule", 1, 0, OPT_SCHEDULE},
-        {"bandwidth", 0, 0, OPT_BANDWIDTH}, {"seeds", 1, 0, OPT_SEEDS},
-        {"transfer", 0, 0, OPT_TRANSFER}, {"help", 0, 0, 'h'},
-        {0, 0, 0, 0}};
-    *o = (options){.session = {.device = "auto", .out = "kiln-out", .strategy = "model",
-                               .budget = 300, .seed = 1, .vendors = true},
-                   .suite = "default", .seeds = 25};
+    static const struct option known[] = {{"device", 1, 0, OPT_DEVICE},
+                                          {"budget", 1, 0, OPT_BUDGET},
+                                          {"suite", 1, 0, OPT_SUITE},
+                                          {"out", 1, 0, OPT_OUT},
+                                          {"store", 1, 0, OPT_STORE},
+                                          {"strategy", 1, 0, OPT_STRATEGY},
+                                          {"seed", 1, 0, OPT_SEED},
+                                          {"trials", 1, 0, OPT_TRIALS},
+                                          {"regime", 1, 0, OPT_REGIME},
+                                          {"no-vendor", 0, 0, OPT_NO_VENDOR},
+                                          {"quiet", 0, 0, OPT_QUIET},
+                                          {"json", 0, 0, OPT_JSON},
+                                          {"dump", 1, 0, OPT_DUMP},
+                                          {"schedule", 1, 0, OPT_SCHEDULE},
+                                          {"bandwidth", 0, 0, OPT_BANDWIDTH},
+                                          {"seeds", 1, 0, OPT_SEEDS},
+                                          {"transfer", 0, 0, OPT_TRANSFER},
+                                          {"help", 0, 0, 'h'},
+                                          {0, 0, 0, 0}};
+    *o = (options){.session = {.device = "auto",
+                               .out = "kiln-out",
+                               .strategy = "model",
+                               .budget = 300,
+                               .seed = 1,
+                               .vendors = true},
+                   .suite = "default",
+                   .seeds = 25};
     int which, status = 0;
     opterr = 0; /* its words would be a second sentence */
     while (!status && (which = getopt_long(argc, argv, ":ho:", known, NULL)) != -1) {
@@ -209,9 +274,11 @@ static void note_command(kiln_session *s, const options *o, bool given) {
     kiln_text t = {0};
     kiln_text_printf(&t, "tune %s--device %s --budget %gs --seed %llu", given ? "run " : "",
                      o->session.device, o->session.budget, (unsigned long long)o->session.seed);
-    if (strcmp(o->session.strategy, "model")) kiln_text_printf(&t, " --strategy %s", o->session.strategy);
+    if (strcmp(o->session.strategy, "model"))
+        kiln_text_printf(&t, " --strategy %s", o->session.strategy);
     if (o->session.hot) kiln_text_add(&t, " --regime hot");
-    if (o->session.max_trials) kiln_text_printf(&t, " --trials %lld", (long long)o->session.max_trials);
+    if (o->session.max_trials)
+        kiln_text_printf(&t, " --trials %lld", (long long)o->session.max_trials);
     if (!o->session.vendors) kiln_text_add(&t, " --no-vendor");
     if (!given) kiln_text_printf(&t, " --suite %s", o->suite);
     for (int i = 0; given && i < o->n_words; i++) kiln_text_add(&t, " "), quote(&t, o->words[i]);
@@ -233,7 +300,8 @@ static int open_session(kiln_session *s, options *o, kiln_arena *arena, kiln_err
     if (!status) status = kiln_device_choose(o->session.device, &target, &caps, &why, e);
     kiln_text_free(&why);
     if (!status && !o->n_words) status = kiln_suite_load(o->suite, &caps, arena, &suite, e);
-    if (!status) status = kiln_session_open(s, &o->session, suite.problem, suite.weight, suite.n, e);
+    if (!status)
+        status = kiln_session_open(s, &o->session, suite.problem, suite.weight, suite.n, e);
     if (!status) note_command(s, o, o->n_words > 0);
     return status;
 }
@@ -253,10 +321,12 @@ static int check_library(kiln_session *s) {
         execv("/proc/self/exe", argv);
         _exit(127);
     }
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
     if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        kiln_progress_say(&s->progress, "library loaded through the runtime: %d of %d problems right",
-                          checked, checked);
+        kiln_progress_say(&s->progress,
+                          "library loaded through the runtime: %d of %d problems right", checked,
+                          checked);
         return 0;
     }
     fprintf(stderr, "tune: the library %s failed its check; do not deploy it\n", s->library);
@@ -265,9 +335,11 @@ static int check_library(kiln_session *s) {
 
 static void say_time(const kiln_session *s) {
     kiln_progress *p = (kiln_progress *)&s->progress;
-    kiln_progress_say(p, "time: compile %.1f s, verify %.1f s, measure %.1f s, search and model %.2f s "
-                      "(compile summed over workers)", s->time_compile, s->time_verify, s->time_measure,
-                      s->time_search);
+    kiln_progress_say(
+        p,
+        "time: compile %.1f s, verify %.1f s, measure %.1f s, search and model %.2f s "
+        "(compile summed over workers)",
+        s->time_compile, s->time_verify, s->time_measure, s->time_search);
 }
 
 static int run_session(kiln_session *s, kiln_error *e) {
@@ -298,8 +370,10 @@ static int command_run(int argc, char **argv, bool main_job) {
     if (status) return status;
     if (o.help) return fputs(help, stdout), 0;
     if (main_job && o.n_words) return usage("unknown command", o.words[0]);
-    if (!main_job && !o.n_words) return usage("tune run needs a problem, such as \"matmul m=512 n=512 "
-                                              "k=512 type=f32\"", NULL);
+    if (!main_job && !o.n_words)
+        return usage("tune run needs a problem, such as \"matmul m=512 n=512 "
+                     "k=512 type=f32\"",
+                     NULL);
     kiln_session *s = calloc(1, sizeof *s);
     kiln_arena arena = {0};
     kiln_error e = {0};
@@ -326,8 +400,10 @@ static int command_again(int argc, char **argv, bool emit) {
     status = open_session(s, &o, &arena, &e);
     if (!status) status = kiln_session_recall(s, &e);
     if (!status && emit) {
-        if (!o.output) kiln_fail(&e, KILN_BAD_INPUT, "emit needs -o FILE.kiln"), status = KILN_BAD_INPUT;
-        else status = kiln_publish_library(s, o.output, true, &e);
+        if (!o.output)
+            kiln_fail(&e, KILN_BAD_INPUT, "emit needs -o FILE.kiln"), status = KILN_BAD_INPUT;
+        else
+            status = kiln_publish_library(s, o.output, true, &e);
     } else if (!status)
         status = kiln_publish_table(s, &e);
     kiln_session_close(s);
@@ -342,16 +418,18 @@ static void print_device(const kiln_caps *c, double bandwidth) {
     char id[32];
     kiln_caps_id(c, id);
     printf("%-10s %s\n", id, c->name);
-    printf("           %s, %s, driver %s, compiler %s\n", c->kind == KILN_DEVICE_GPU ? "GPU" : "CPU",
-           c->arch, c->driver, c->compiler);
-    printf("           %d units, %.1f GiB, cache %.1f MiB, %d KiB shared per block, %d threads per block",
+    printf("           %s, %s, driver %s, compiler %s\n",
+           c->kind == KILN_DEVICE_GPU ? "GPU" : "CPU", c->arch, c->driver, c->compiler);
+    printf("           %d units, %.1f GiB, cache %.1f MiB, %d KiB shared per block, %d threads per "
+           "block",
            c->units, (double)c->memory_bytes / (1 << 30), (double)c->cache_bytes / (1 << 20),
            c->shared_bytes >> 10, c->max_threads);
     if (c->clock_mhz) printf(", %d MHz", c->clock_mhz);
     if (c->vector_bits) printf(", %d-bit vectors", c->vector_bits);
     printf("\n           f64 %s, f16 arithmetic %s, device timers %s\n", c->f64 ? "yes" : "no",
            c->f16 ? "yes" : "no", c->events ? "yes" : "no");
-    if (bandwidth > 0) printf("           copy %.1f GB/s (read + write, measured now)\n", bandwidth * 1e-9);
+    if (bandwidth > 0)
+        printf("           copy %.1f GB/s (read + write, measured now)\n", bandwidth * 1e-9);
 }
 
 static json_t *device_json(const kiln_caps *c, double bandwidth) {
@@ -360,8 +438,8 @@ static json_t *device_json(const kiln_caps *c, double bandwidth) {
     json_t *j = json_pack(
         "{s:s s:s s:s s:s s:s s:s s:s s:s s:i s:i s:I s:I s:i s:i s:i s:b s:b}", "id", id, "name",
         c->name, "vendor", c->vendor, "platform", c->platform, "arch", c->arch, "driver", c->driver,
-        "compiler", c->compiler, "kind", c->kind == KILN_DEVICE_GPU ? "gpu" : "cpu", "units", c->units,
-        "warp", c->warp, "memory_bytes", (json_int_t)c->memory_bytes, "cache_bytes",
+        "compiler", c->compiler, "kind", c->kind == KILN_DEVICE_GPU ? "gpu" : "cpu", "units",
+        c->units, "warp", c->warp, "memory_bytes", (json_int_t)c->memory_bytes, "cache_bytes",
         (json_int_t)c->cache_bytes, "shared_bytes", c->shared_bytes, "max_threads", c->max_threads,
         "clock_mhz", c->clock_mhz, "f64", c->f64, "f16", c->f16);
     if (bandwidth > 0) json_object_set_new(j, "copy_bytes_per_second", json_real(bandwidth));
@@ -376,7 +454,8 @@ static double measured_copy(const kiln_caps *c) {
     int which;
     kiln_caps_id(c, w.device);
     if (!kiln_worker_send(&w, request, 60, &e))
-        while (w.busy && kiln_worker_wait(&w, 1, 1, &which, &reply, &detail) == KILN_EVENT_NONE) {}
+        while (w.busy && kiln_worker_wait(&w, 1, 1, &which, &reply, &detail) == KILN_EVENT_NONE) {
+        }
     double bandwidth = json_number_value(json_object_get(reply, "bandwidth"));
     kiln_worker_stop(&w);
     json_decref(reply);
@@ -398,8 +477,10 @@ static int command_devices(int argc, char **argv) {
         int n = kiln_targets[t]->devices(caps, 32, &why);
         for (int i = 0; i < n; i++, found++) {
             double bandwidth = o.bandwidth ? measured_copy(&caps[i]) : 0;
-            if (o.json) json_array_append_new(devices, device_json(&caps[i], bandwidth));
-            else print_device(&caps[i], bandwidth);
+            if (o.json)
+                json_array_append_new(devices, device_json(&caps[i], bandwidth));
+            else
+                print_device(&caps[i], bandwidth);
         }
         if (n > 0) continue;
         json_object_set_new(absent, kiln_targets[t]->name, json_string(why.text));
@@ -425,28 +506,41 @@ static void show_space(const kiln_problem *p, const kiln_caps *caps) {
         kiln_space space = {.variant = v->variant};
         v->space(p, caps, &space);
         int64_t size = kiln_space_size(&space), step = size / 200000 + 1, seen = 0, legal = 0;
-        struct { char text[160]; int64_t count; } reasons[12];
+        struct {
+            char text[160];
+            int64_t count;
+        } reasons[12];
         int n_reasons = 0;
         for (int64_t i = 0; i < size; i += step, seen++) {
             kiln_schedule s = kiln_space_at(&space, i);
             kiln_text_clear(&why);
-            if (v->variant->legal(p, caps, &s, &why)) { legal++; continue; }
+            if (v->variant->legal(p, caps, &s, &why)) {
+                legal++;
+                continue;
+            }
             /* reasons differ in their numbers: count them by their words */
             char words[160];
             size_t n = 0;
             for (const char *c = kiln_text_get(&why); *c && n + 1 < sizeof words; c++)
-                if (*c < '0' || *c > '9') words[n++] = *c;
-                else if (!n || words[n - 1] != '#') words[n++] = '#';
+                if (*c < '0' || *c > '9')
+                    words[n++] = *c;
+                else if (!n || words[n - 1] != '#')
+                    words[n++] = '#';
             words[n] = 0;
             int k = 0;
             while (k < n_reasons && strcmp(reasons[k].text, words)) k++;
-            if (k == n_reasons && k < 12) { strcpy(reasons[n_reasons].text, words); reasons[n_reasons++].count = 0; }
+            if (k == n_reasons && k < 12) {
+                strcpy(reasons[n_reasons].text, words);
+                reasons[n_reasons++].count = 0;
+            }
             if (k < n_reasons) reasons[k].count++;
         }
         printf("  %-10s %lld points, %.1f %% legal%s: %s\n", v->variant->name, (long long)size,
-               seen ? 100.0 * (double)legal / (double)seen : 0, step > 1 ? " (sampled)" : "", v->variant->help);
+               seen ? 100.0 * (double)legal / (double)seen : 0, step > 1 ? " (sampled)" : "",
+               v->variant->help);
         for (int k = 0; k < n_reasons; k++)
-            printf("    %5.1f %%  %s\n", 100.0 * (double)reasons[k].count / (double)seen, reasons[k].text);
+            printf("    %5.1f %%  %s\n", 100.0 * (double)reasons[k].count / (double)seen,
+                   reasons[k].text);
         for (int k = 0; v->variant->knobs[k].name; k++) {
             printf("    %-10s", v->variant->knobs[k].name);
             for (int i = 0; i < space.knob[k].n; i++) printf(" %d", space.knob[k].value[i]);
@@ -462,9 +556,11 @@ static bool dumps(const options *o, const char *what) { return o->dump && strstr
 static void dump_launches(const kiln_program *program) {
     for (int i = 0; i < program->n_launches; i++) {
         const kiln_launch *l = &program->launch[i];
-        printf("launch %s: grid %u x %u x %u, block %u x %u x %u, %u bytes of dynamic shared memory, "
-               "%d arguments\n", l->entry, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
-               l->block[2], l->shared_bytes, l->n_args);
+        printf(
+            "launch %s: grid %u x %u x %u, block %u x %u x %u, %u bytes of dynamic shared memory, "
+            "%d arguments\n",
+            l->entry, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
+            l->shared_bytes, l->n_args);
     }
     printf("workspace: %lld bytes, %lld of them zeroed\n", (long long)program->workspace_bytes,
            (long long)program->workspace_zeroed);
@@ -487,7 +583,8 @@ static int dump_schedule(const options *o, const kiln_problem *p, const kiln_tar
     printf("schedule: %s\n", kiln_text_get(&text));
     kiln_text_clear(&text);
     if (!s.variant->legal(p, caps, &s, &text)) {
-        status = kiln_fail(e, KILN_BAD_INPUT, "this schedule is not legal here: %s", kiln_text_get(&text));
+        status = kiln_fail(e, KILN_BAD_INPUT, "this schedule is not legal here: %s",
+                           kiln_text_get(&text));
         kiln_text_free(&text);
         return status;
     }
@@ -496,11 +593,15 @@ static int dump_schedule(const options *o, const kiln_problem *p, const kiln_tar
     if (!status && dumps(o, "launch")) dump_launches(&program);
     if (!status) status = kiln_emit_unit(p, caps, &s, 1, suffix, &text, e);
     if (!status && dumps(o, "source")) printf("%s\n", kiln_text_get(&text));
-    if (!status && dumps(o, "asm")) { /* the compiler's report, and PTX or the driver's binary as text */
+    if (!status &&
+        dumps(o, "asm")) { /* the compiler's report, and PTX or the driver's binary as text */
         kiln_blob code = {0}, ptx = {0};
-        kiln_compile_request request = {.source = kiln_text_get(&text), .ptx_arch = caps->arch_number ? "compute_80" : NULL};
+        kiln_compile_request request = {.source = kiln_text_get(&text),
+                                        .ptx_arch = caps->arch_number ? "compute_80" : NULL};
         status = target->compile(caps, &request, &code, &ptx, &log, e);
-        if (!status) printf("%s%.*s\n", kiln_text_get(&log), ptx.data ? (int)ptx.size : 0, ptx.data ? (char *)ptx.data : "");
+        if (!status)
+            printf("%s%.*s\n", kiln_text_get(&log), ptx.data ? (int)ptx.size : 0,
+                   ptx.data ? (char *)ptx.data : "");
         free(code.data), free(ptx.data);
     }
     kiln_text_free(&text);
@@ -520,7 +621,8 @@ static int print_record(void *context, int64_t id, const kiln_record *r) {
 static int dump_records(const options *o, const char *problem, kiln_error *e) {
     char path[1024];
     snprintf(path, sizeof path, "%s/kiln.db", o->session.out);
-    kiln_store *store = kiln_store_open(o->session.store_path ? o->session.store_path : path, true, e);
+    kiln_store *store =
+        kiln_store_open(o->session.store_path ? o->session.store_path : path, true, e);
     if (!store) return e->status;
     kiln_query q = {.problem = problem};
     int status = kiln_store_each(store, &q, print_record, NULL, e);
@@ -539,11 +641,13 @@ static int command_show(int argc, char **argv) {
     if (status) return status;
     if (o.help || !o.n_words) {
         puts("presets:");
-        for (const kiln_preset *x = kiln_presets; x->name; x++) printf("  %-20s %s\n", x->name, x->help);
+        for (const kiln_preset *x = kiln_presets; x->name; x++)
+            printf("  %-20s %s\n", x->name, x->help);
         puts("families:");
         for (int f = 0; kiln_families[f]; f++) {
             printf("  %-10s %s\n", kiln_families[f]->name, kiln_families[f]->help);
-            for (const kiln_key *k = kiln_families[f]->keys; k->name; k++) printf("    %-8s %s\n", k->name, k->help);
+            for (const kiln_key *k = kiln_families[f]->keys; k->name; k++)
+                printf("    %-8s %s\n", k->name, k->help);
         }
         return o.help ? 0 : EXIT_BAD;
     }
@@ -586,7 +690,8 @@ static int command_exchange(int argc, char **argv, bool out) {
     if (o.help) return fputs(help, stdout), 0;
     if (o.n_words != 1) return usage(out ? "export needs one FILE" : "import needs one FILE", NULL);
     snprintf(path, sizeof path, "%s/kiln.db", o.session.out);
-    kiln_store *store = kiln_store_open(o.session.store_path ? o.session.store_path : path, out, &e);
+    kiln_store *store =
+        kiln_store_open(o.session.store_path ? o.session.store_path : path, out, &e);
     if (!store) return bad(&e);
     kiln_query all = {0};
     bad_lines wrong = {.path = o.words[0]};
@@ -608,9 +713,12 @@ static int command_replay(int argc, char **argv) {
     if (status) return status;
     if (o.help) return fputs(help, stdout), 0;
     if (!o.n_words) return usage("replay needs recorded spaces (CSV, gzipped or not)", NULL);
-    kiln_replay_options r = {.strategy = kiln_strategy_find(o.session.strategy), .seeds = o.seeds,
-                             .seed = o.session.seed, .evaluations = (int)o.session.max_trials};
-    status = kiln_replay_table((const char *const *)o.words, o.n_words, &r, o.transfer, &table, NULL, &e);
+    kiln_replay_options r = {.strategy = kiln_strategy_find(o.session.strategy),
+                             .seeds = o.seeds,
+                             .seed = o.session.seed,
+                             .evaluations = (int)o.session.max_trials};
+    status = kiln_replay_table((const char *const *)o.words, o.n_words, &r, o.transfer, &table,
+                               NULL, &e);
     if (!status) fputs(kiln_text_get(&table), stdout);
     kiln_text_free(&table);
     return status ? bad(&e) : 0;
@@ -619,7 +727,8 @@ static int command_replay(int argc, char **argv) {
 static int command_check(int argc, char **argv) {
     kiln_error e = {0};
     if (argc < 3) return usage("check needs FILE.kiln, a device and problems", NULL);
-    if (!kiln_check_library(argv[1], argv[2], (const char *const *)argv + 3, argc - 3, &e)) return 0;
+    if (!kiln_check_library(argv[1], argv[2], (const char *const *)argv + 3, argc - 3, &e))
+        return 0;
     bad(&e);
     return e.status == KILN_WRONG ? 1 : EXIT_BAD;
 }

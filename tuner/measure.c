@@ -4,7 +4,8 @@
  * {"do":"setup", "problem", "seed", "hot"}                             {"status", "error", "sets"}
  * {"do":"trial", "schedule", "unit", "suffix", "best", "seconds"}      {"status", "record"}
  * {"do":"finals", "candidates":[{schedule,unit,suffix}], "vendors",    {"status", "candidates":
- *    "rounds", "seconds", "seed"}                                        [{record, rounds}], "vendors":
+ *    "rounds", "seconds", "seed"}                                        [{record, rounds}],
+ * "vendors":
  *                                                                        [{vendor,describe,rounds}]}
  * {"do":"odd", "problem", "schedule", "unit", "suffix", "seed"}        {"status", "record"}
  * {"do":"copy"}                                                        {"status", "bandwidth"}
@@ -84,10 +85,24 @@ static json_t *handle_setup(const kiln_worker_context *c, json_t *request) {
 }
 
 static kiln_record blank(void) {
-    return (kiln_record){.problem = "-", .schedule = "-", .device = "-", .source = "-", .protocol = "-",
-                         .phase = "search", .detail = "", .throttle = "", .vendor = "", .date = "-",
-                         .session = "-", .registers = -1, .local_bytes = -1, .shared_bytes = -1,
-                         .blocks_per_unit = -1, .clock_mhz = -1, .temperature_c = -1, .power_w = -1};
+    return (kiln_record){.problem = "-",
+                         .schedule = "-",
+                         .device = "-",
+                         .source = "-",
+                         .protocol = "-",
+                         .phase = "search",
+                         .detail = "",
+                         .throttle = "",
+                         .vendor = "",
+                         .date = "-",
+                         .session = "-",
+                         .registers = -1,
+                         .local_bytes = -1,
+                         .shared_bytes = -1,
+                         .blocks_per_unit = -1,
+                         .clock_mhz = -1,
+                         .temperature_c = -1,
+                         .power_w = -1};
 }
 
 /* A subject for {schedule, unit, suffix}; NULL with the outcome in r. */
@@ -110,7 +125,8 @@ static void verify(kiln_subject *s, kiln_record *r, kiln_arena *arena) {
     r->verify_seconds = kiln_now() - start;
 }
 
-static void time_it(kiln_subject *s, double seconds, double best, kiln_record *r, kiln_arena *arena) {
+static void time_it(kiln_subject *s, double seconds, double best, kiln_record *r,
+                    kiln_arena *arena) {
     kiln_error e = {0};
     double start = kiln_now();
     if (kiln_bench_time(here.bench, s, seconds, best, r, arena, &e)) {
@@ -203,7 +219,9 @@ static void enter_vendors(contest *f) {
         kiln_subject *s = kiln_subject_vendor(here.bench, kiln_vendors[i].vendor, &e);
         if (!s) continue;
         entrant *x = &f->entrant[f->n++];
-        *x = (entrant){.subject = s, .record = blank(), .vendor = kiln_vendors[i].vendor->name,
+        *x = (entrant){.subject = s,
+                       .record = blank(),
+                       .vendor = kiln_vendors[i].vendor->name,
                        .most = f->rounds};
         kiln_bench_verify(here.bench, s, &x->record, &f->arena);
     }
@@ -266,9 +284,10 @@ static json_t *entrant_reply(contest *f, entrant *x) {
     kiln_text line = {0};
     for (int i = 0; i < x->rounds; i++) json_array_append_new(rounds, json_real(x->samples[i]));
     kiln_record_print(&x->record, &line);
-    json_t *reply = json_pack("{s:s, s:o, s:s, s:s}", "record", kiln_text_get(&line), "rounds", rounds,
-                              "vendor", x->vendor ? x->vendor : "", "describe",
-                              x->vendor && x->subject ? kiln_subject_describe(x->subject, &f->arena) : "");
+    json_t *reply =
+        json_pack("{s:s, s:o, s:s, s:s}", "record", kiln_text_get(&line), "rounds", rounds,
+                  "vendor", x->vendor ? x->vendor : "", "describe",
+                  x->vendor && x->subject ? kiln_subject_describe(x->subject, &f->arena) : "");
     kiln_text_free(&line);
     return reply;
 }
@@ -287,7 +306,8 @@ static json_t *handle_finals(const kiln_worker_context *c, json_t *request) {
     run_rounds(&f, (uint64_t)json_integer_value(json_object_get(request, "seed")));
     json_t *candidates = json_array(), *vendors = json_array();
     for (int i = 0; i < f.n; i++)
-        json_array_append_new(i < f.n_candidates ? candidates : vendors, entrant_reply(&f, &f.entrant[i]));
+        json_array_append_new(i < f.n_candidates ? candidates : vendors,
+                              entrant_reply(&f, &f.entrant[i]));
     for (int i = 0; i < f.n; i++) kiln_subject_close(f.entrant[i].subject);
     kiln_arena_free(&f.arena);
     return json_pack("{s:i, s:o, s:o}", "status", 0, "candidates", candidates, "vendors", vendors);
@@ -299,7 +319,8 @@ static json_t *handle_copy(const kiln_worker_context *c) {
     /* well beyond the cache, within reason: 4 caches and 64 MiB at least, 1 GiB on a GPU */
     int64_t bytes = c->caps->kind == KILN_DEVICE_GPU ? (int64_t)1 << 30 : 4 * c->caps->cache_bytes;
     if (bytes < 64 << 20) bytes = 64 << 20;
-    if (c->caps->max_alloc_bytes > 0 && bytes > c->caps->max_alloc_bytes) bytes = c->caps->max_alloc_bytes;
+    if (c->caps->max_alloc_bytes > 0 && bytes > c->caps->max_alloc_bytes)
+        bytes = c->caps->max_alloc_bytes;
     double bandwidth = kiln_bench_copy(c->target, here.device, bytes, &e);
     if (bandwidth <= 0) return failed(&e);
     return json_pack("{s:i, s:f}", "status", 0, "bandwidth", bandwidth);

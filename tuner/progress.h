@@ -8,8 +8,8 @@
 
 typedef struct kiln_progress {
     bool quiet, live, colour;
-    double last;     /* when the line was last drawn */
-    bool drawn;      /* a live line is on the screen */
+    double last; /* when the line was last drawn */
+    bool drawn;  /* a live line is on the screen */
 } kiln_progress;
 
 void kiln_progress_open(kiln_progress *p, bool quiet);

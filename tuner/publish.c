@@ -79,13 +79,16 @@ static void fill_row(kiln_session *s, kiln_result *r, kiln_report_row *row, doub
     row->peak_flops = best_matmul(s, arithmetic(&r->problem));
 }
 
-static int ceilings(kiln_session *s, const kiln_report_row *rows, kiln_report_ceiling *out, double copy) {
+static int ceilings(kiln_session *s, const kiln_report_row *rows, kiln_report_ceiling *out,
+                    double copy) {
     int n = 0;
     if (copy > 0) out[n++] = (kiln_report_ceiling){"copy", copy, true};
     for (int i = 0; i < s->n_results; i++) {
         bool known = rows[i].peak_flops <= 0;
-        for (int k = 0; k < n; k++) known |= rows[i].peak_name && !strcmp(out[k].name, rows[i].peak_name);
-        if (!known && n < 8) out[n++] = (kiln_report_ceiling){rows[i].peak_name, rows[i].peak_flops, false};
+        for (int k = 0; k < n; k++)
+            known |= rows[i].peak_name && !strcmp(out[k].name, rows[i].peak_name);
+        if (!known && n < 8)
+            out[n++] = (kiln_report_ceiling){rows[i].peak_name, rows[i].peak_flops, false};
     }
     return n;
 }
@@ -97,7 +100,8 @@ int kiln_publish_table(kiln_session *s, kiln_error *e) {
     double copy = best_copy(s);
     for (int i = 0; i < s->n_results; i++) fill_row(s, &s->result[i], &rows[i], copy);
     const char *protocol = s->options.hot ? "hot/1" : "cold/1";
-    int status = kiln_report_gather(s->store, s->identity, protocol, rows, s->n_results, &s->arena, e);
+    int status =
+        kiln_report_gather(s->store, s->identity, protocol, rows, s->n_results, &s->arena, e);
     if (status) return status;
     char id[32], date[32], path[1024];
     time_t now = time(NULL);
@@ -129,7 +133,8 @@ int kiln_publish_table(kiln_session *s, kiln_error *e) {
     if (kiln_report_plot(&report, s->options.out, &plots))
         kiln_progress_say(&s->progress, "plots: %s", plots.text);
     else
-        kiln_progress_say(&s->progress, "plots: %s/roofline.svg, progress.svg (and .png)", s->options.out);
+        kiln_progress_say(&s->progress, "plots: %s/roofline.svg, progress.svg (and .png)",
+                          s->options.out);
     return KILN_OK;
 }
 
@@ -168,9 +173,13 @@ static void add_evidence(kiln_session *s, kiln_library_entry *x, const kiln_reco
 static bool shelve(shelf *h, const kiln_result *r, const char *schedule, const char *unit,
                    const char *suffix, const kiln_record *measured, bool fallback, bool complete) {
     size_t size, n;
-    kiln_library_entry x = {.problem = r->text, .schedule = schedule, .caps = &h->s->caps,
-                            .suffix = suffix, .fallback = fallback,
-                            .facts = {-1, -1, -1, -1, -1}, .seed = h->s->options.seed};
+    kiln_library_entry x = {.problem = r->text,
+                            .schedule = schedule,
+                            .caps = &h->s->caps,
+                            .suffix = suffix,
+                            .fallback = fallback,
+                            .facts = {-1, -1, -1, -1, -1},
+                            .seed = h->s->options.seed};
     x.code = read_unit(h, unit, "bin", &x.code_bytes);
     x.source = read_unit(h, unit, "src", &size);
     x.code_kind = read_unit(h, unit, "kind", &n);
@@ -215,7 +224,8 @@ static bool shelve_fallback(shelf *h, kiln_result *r, bool complete) {
     kiln_schedule_print(&generic, &text);
     char *schedule = kiln_arena_strdup(&s->arena, kiln_text_get(&text));
     kiln_text_free(&text);
-    /* A search has usually compiled it; code for one architecture only still wants PTX beside it. */
+    /* A search has usually compiled it; code for one architecture only still wants PTX beside it.
+     */
     if (r->generic_unit && (!complete || !s->caps.arch_number))
         return shelve(h, r, schedule, r->generic_unit, r->generic_suffix, NULL, true, complete);
     if (!complete) return false;
@@ -231,7 +241,8 @@ static bool shelve_fallback(shelf *h, kiln_result *r, bool complete) {
 static void compile_alone(kiln_session *s, kiln_result *r) {
     char unit[65], suffix[20];
     if (kiln_interrupted ||
-        kiln_session_compile(s, r->text, r->winner.schedule, "", unit, suffix, NULL)) return;
+        kiln_session_compile(s, r->text, r->winner.schedule, "", unit, suffix, NULL))
+        return;
     r->unit = kiln_arena_strdup(&s->arena, unit);
     r->suffix = kiln_arena_strdup(&s->arena, suffix);
 }
@@ -249,8 +260,10 @@ int kiln_publish_library(kiln_session *s, const char *path, bool complete, kiln_
             !shelve(&h, r, r->winner.schedule, r->unit ? r->unit : "", r->suffix, &r->winner, false,
                     complete)) {
             h.n = before;
-            kiln_progress_say(&s->progress, "not in the library: %s (its code is not in %s; run `tune "
-                              "emit` to make it again)", r->text, s->cache);
+            kiln_progress_say(&s->progress,
+                              "not in the library: %s (its code is not in %s; run `tune "
+                              "emit` to make it again)",
+                              r->text, s->cache);
         }
     }
     if (!h.n) return kiln_fail(e, KILN_NOT_FOUND, "no winner yet: nothing to put into a library");

@@ -33,8 +33,9 @@ static int choose_auto(const kiln_target **target, kiln_caps *caps, kiln_text *w
     for (int t = 0; kiln_targets[t]; t++) {
         kiln_error reason = {0};
         int n = kiln_targets[t]->devices(found, DEVICES_MAX, &reason);
-        if (n <= 0) kiln_text_printf(&absent, "%s%s: %s", absent.size ? "; " : "",
-                                     kiln_targets[t]->name, reason.text);
+        if (n <= 0)
+            kiln_text_printf(&absent, "%s%s: %s", absent.size ? "; " : "", kiln_targets[t]->name,
+                             reason.text);
         for (int i = 0; i < n; i++)
             if (best < 0 || rank(&found[i]) < best) {
                 best = rank(&found[i]);
@@ -43,15 +44,17 @@ static int choose_auto(const kiln_target **target, kiln_caps *caps, kiln_text *w
             }
     }
     if (best < 0) {
-        int status = kiln_fail(e, KILN_NO_DEVICE, "no device found (%s); install a driver, or PoCL "
-                               "(apt-get install pocl-opencl-icd) to tune the CPU", kiln_text_get(&absent));
+        int status = kiln_fail(e, KILN_NO_DEVICE,
+                               "no device found (%s); install a driver, or PoCL "
+                               "(apt-get install pocl-opencl-icd) to tune the CPU",
+                               kiln_text_get(&absent));
         kiln_text_free(&absent);
         return status;
     }
     char id[32];
     kiln_caps_id(caps, id);
-    kiln_text_printf(why, "%s (%s), the first of CUDA, HIP, OpenCL GPU, OpenCL CPU that is here", id,
-                     caps->name);
+    kiln_text_printf(why, "%s (%s), the first of CUDA, HIP, OpenCL GPU, OpenCL CPU that is here",
+                     id, caps->name);
     if (absent.size) kiln_text_printf(why, "; absent: %s", kiln_text_get(&absent));
     kiln_text_free(&absent);
     return KILN_OK;
@@ -66,14 +69,16 @@ int kiln_device_choose(const char *id, const kiln_target **target, kiln_caps *ca
     int fields = sscanf(id, "%15[^:]:%d%c", name, &index, &junk);
     *target = fields >= 1 && fields != 3 ? kiln_target_find(name) : NULL;
     if (!*target)
-        return kiln_fail(e, KILN_BAD_INPUT, "unknown device '%s': give auto, or a name that `tune "
-                         "devices` lists, such as opencl:0", id);
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "unknown device '%s': give auto, or a name that `tune "
+                         "devices` lists, such as opencl:0",
+                         id);
     kiln_error reason = {0};
     int n = (*target)->devices(found, DEVICES_MAX, &reason);
     if (n <= 0) return kiln_fail(e, KILN_NO_DEVICE, "no %s device: %s", name, reason.text);
     if (index < 0 || index >= n)
-        return kiln_fail(e, KILN_BAD_INPUT, "there is no %s:%d, only %s:0 to %s:%d", name, index, name,
-                         name, n - 1);
+        return kiln_fail(e, KILN_BAD_INPUT, "there is no %s:%d, only %s:0 to %s:%d", name, index,
+                         name, name, n - 1);
     *caps = found[index];
     kiln_text_printf(why, "%s (%s), as asked", id, caps->name);
     return KILN_OK;
@@ -83,11 +88,14 @@ int kiln_device_choose(const char *id, const kiln_target **target, kiln_caps *ca
 
 static int make_directory(const char *path, kiln_error *e) {
     if (mkdir(path, 0777) && errno != EEXIST)
-        return kiln_fail(e, KILN_IO, "cannot create the directory %s: %s; choose another with --out",
-                         path, strerror(errno));
+        return kiln_fail(e, KILN_IO,
+                         "cannot create the directory %s: %s; choose another with --out", path,
+                         strerror(errno));
     if (access(path, W_OK | X_OK))
-        return kiln_fail(e, KILN_IO, "cannot write into the directory %s: %s; choose another with "
-                         "--out", path, strerror(errno));
+        return kiln_fail(e, KILN_IO,
+                         "cannot write into the directory %s: %s; choose another with "
+                         "--out",
+                         path, strerror(errno));
     return KILN_OK;
 }
 
@@ -166,14 +174,17 @@ int kiln_session_open(kiln_session *s, const kiln_session_options *o, const char
     *s = (kiln_session){.options = *o};
     kiln_progress_open(&s->progress, o->quiet);
     s->result = n > 0 && n <= KILN_PROBLEMS_MAX
-                    ? kiln_arena_alloc(&s->arena, (size_t)n * sizeof *s->result) : NULL;
+                    ? kiln_arena_alloc(&s->arena, (size_t)n * sizeof *s->result)
+                    : NULL;
     if (!s->result)
-        return kiln_fail(e, KILN_BAD_INPUT, "%d problems: a session takes 1 to %d", n, KILN_PROBLEMS_MAX);
+        return kiln_fail(e, KILN_BAD_INPUT, "%d problems: a session takes 1 to %d", n,
+                         KILN_PROBLEMS_MAX);
     int status = KILN_OK;
     for (int i = 0; i < n && !status; i++)
         status = add_problem(s, problems[i], weights ? weights[i] : 1, e);
     if (!status && !kiln_strategy_find(o->strategy))
-        status = kiln_fail(e, KILN_BAD_INPUT, "unknown strategy '%s': see tune run --help", o->strategy);
+        status =
+            kiln_fail(e, KILN_BAD_INPUT, "unknown strategy '%s': see tune run --help", o->strategy);
     kiln_text text = {0};
     if (!status) status = kiln_device_choose(o->device, &s->target, &s->caps, &text, e);
     if (!status) {
@@ -206,17 +217,30 @@ kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const cha
     struct tm utc;
     char date[32];
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    return (kiln_record){.problem = r->text, .schedule = schedule, .device = s->identity,
-                         .source = "", .protocol = s->options.hot ? "hot/1" : "cold/1",
-                         .phase = phase, .detail = "", .throttle = "", .vendor = "",
-                         .registers = -1, .local_bytes = -1, .shared_bytes = -1,
-                         .blocks_per_unit = -1, .clock_mhz = -1, .temperature_c = -1,
-                         .power_w = -1, .seed = s->options.seed,
-                         .date = kiln_arena_strdup(&s->arena, date), .session = s->id};
+    return (kiln_record){.problem = r->text,
+                         .schedule = schedule,
+                         .device = s->identity,
+                         .source = "",
+                         .protocol = s->options.hot ? "hot/1" : "cold/1",
+                         .phase = phase,
+                         .detail = "",
+                         .throttle = "",
+                         .vendor = "",
+                         .registers = -1,
+                         .local_bytes = -1,
+                         .shared_bytes = -1,
+                         .blocks_per_unit = -1,
+                         .clock_mhz = -1,
+                         .temperature_c = -1,
+                         .power_w = -1,
+                         .seed = s->options.seed,
+                         .date = kiln_arena_strdup(&s->arena, date),
+                         .session = s->id};
 }
 
 /* Waits for one worker's answer. */
-static int ask_once(kiln_worker *w, json_t *request, double seconds, json_t **reply, kiln_error *e) {
+static int ask_once(kiln_worker *w, json_t *request, double seconds, json_t **reply,
+                    kiln_error *e) {
     int which;
     kiln_text detail = {0};
     *reply = NULL;
@@ -369,8 +393,9 @@ static void say_result(kiln_session *s, const kiln_result *r) {
         kiln_progress_say(&s->progress, "  no winner: %s", r->failure ? r->failure : "not reached");
         return;
     }
-    kiln_progress_say(&s->progress, "  %.4g ms, %lld trials of %lld legal: %s", r->winner.median * 1e3,
-                      (long long)r->trials, (long long)r->space, r->winner.schedule);
+    kiln_progress_say(&s->progress, "  %.4g ms, %lld trials of %lld legal: %s",
+                      r->winner.median * 1e3, (long long)r->trials, (long long)r->space,
+                      r->winner.schedule);
 }
 
 int kiln_session_run(kiln_session *s, kiln_error *e) {
@@ -385,7 +410,8 @@ int kiln_session_run(kiln_session *s, kiln_error *e) {
         if (r->finished) continue;
         double share = (end - kiln_now()) * r->weight / weight_left;
         weight_left -= r->weight;
-        if (share < 3) share = 3; /* a resumed session past its budget still finishes each problem */
+        if (share < 3)
+            share = 3; /* a resumed session past its budget still finishes each problem */
         kiln_progress_say(&s->progress, "[%d/%d] %s", i + 1, s->n_results, r->text);
         kiln_error why = {0};
         status = kiln_tune_problem(s, r, kiln_now() + share, &why);
@@ -394,8 +420,10 @@ int kiln_session_run(kiln_session *s, kiln_error *e) {
             status == KILN_TIMEOUT || status == KILN_COMPILE) {
             /* this problem cannot be done here, or its finals failed; the others can */
             if (r->have_winner)
-                kiln_progress_say(&s->progress, "  no finals (%s): the best of the search stands, and "
-                                  "the same command tries them again", why.text);
+                kiln_progress_say(&s->progress,
+                                  "  no finals (%s): the best of the search stands, and "
+                                  "the same command tries them again",
+                                  why.text);
             else
                 r->failure = kiln_arena_strdup(&s->arena, why.text);
             status = KILN_OK;
@@ -421,8 +449,8 @@ static int best_visit(void *context, int64_t id, const kiln_record *r) {
     if (search) best->trials++, best->failures[r->outcome]++;
     if (r->outcome != KILN_OUTCOME_OK || !(final || search) || r->median <= 0) return 0;
     bool have_final = best->have_winner && !strcmp(best->winner.phase, "final");
-    if (best->have_winner && (have_final > final || (have_final == final &&
-                                                     best->winner.median <= r->median)))
+    if (best->have_winner &&
+        (have_final > final || (have_final == final && best->winner.median <= r->median)))
         return 0;
     best->winner = keep_record(c->s, r);
     best->have_winner = true;
@@ -442,7 +470,9 @@ int kiln_session_recall(kiln_session *s, kiln_error *e) {
         found += r->have_winner;
     }
     if (!status && !found)
-        status = kiln_fail(e, KILN_NOT_FOUND, "the store holds no result of these problems on %s; "
-                           "run tune first, with the same --suite and --out", s->caps.name);
+        status = kiln_fail(e, KILN_NOT_FOUND,
+                           "the store holds no result of these problems on %s; "
+                           "run tune first, with the same --suite and --out",
+                           s->caps.name);
     return status;
 }

@@ -20,7 +20,7 @@ typedef struct kiln_session_options {
     double budget;          /* seconds for all problems together */
     uint64_t seed;
     bool hot, quiet, vendors;
-    int64_t max_trials;     /* per problem; 0: the budget alone decides */
+    int64_t max_trials; /* per problem; 0: the budget alone decides */
 } kiln_session_options;
 
 enum { KILN_PROBLEMS_MAX = 256, KILN_FINALISTS_MAX = 10 };
@@ -31,13 +31,13 @@ enum { KILN_ATTEMPTS = 3 };
 /* What came of one problem. Strings live in the session's arena. */
 typedef struct kiln_result {
     kiln_problem problem;
-    char *text;             /* canonical */
-    double weight;          /* share of the budget */
-    bool finished;          /* searched and finalised */
-    char *failure;          /* why there is no winner, or NULL */
-    kiln_record winner;     /* phase "final", or the best of the search when cut short */
+    char *text;         /* canonical */
+    double weight;      /* share of the budget */
+    bool finished;      /* searched and finalised */
+    char *failure;      /* why there is no winner, or NULL */
+    kiln_record winner; /* phase "final", or the best of the search when cut short */
     bool have_winner;
-    char *unit, *suffix;    /* its compiled unit in the cache */
+    char *unit, *suffix;                 /* its compiled unit in the cache */
     char *generic_unit, *generic_suffix; /* the same for the generic schedule; NULL: not compiled */
     int n_vendors;
     kiln_record vendor[4];
@@ -49,12 +49,12 @@ typedef struct kiln_session {
     kiln_session_options options;
     const kiln_target *target;
     kiln_caps caps;
-    char *identity;         /* kiln_caps_identity */
-    char *why_device;       /* what was chosen, and why */
-    char id[17];            /* names this command: same suite, options and device */
-    char cache[512];        /* compiled units */
-    char command[1024];     /* the command line that repeats it */
-    char library[1024];     /* the library that was written */
+    char *identity;     /* kiln_caps_identity */
+    char *why_device;   /* what was chosen, and why */
+    char id[17];        /* names this command: same suite, options and device */
+    char cache[512];    /* compiled units */
+    char command[1024]; /* the command line that repeats it */
+    char library[1024]; /* the library that was written */
     kiln_store *store;
     kiln_arena arena;
     int n_results;
@@ -92,7 +92,8 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
 /* Compiles schedules into one unit and waits; for winners and fallbacks. */
 int kiln_session_compile(kiln_session *s, const char *problem, const char *schedule,
                          const char *ptx_arch, char unit[65], char suffix[20], kiln_error *e);
-/* Stores the time spent, every few seconds: a session that is killed has used up its budget, too. */
+/* Stores the time spent, every few seconds: a session that is killed has used up its budget, too.
+ */
 void kiln_session_note_time(kiln_session *s);
 /* Sends one request to the measuring worker and waits; starts it anew when it died. */
 int kiln_session_ask(kiln_session *s, json_t *request, double seconds, json_t **reply,

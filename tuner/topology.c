@@ -48,7 +48,8 @@ void kiln_topology_describe(kiln_text *out) {
         kiln_text_add(out, "host unknown");
         return;
     }
-    hwloc_obj_t root = hwloc_get_root_obj(t), package = hwloc_get_obj_by_type(t, HWLOC_OBJ_PACKAGE, 0);
+    hwloc_obj_t root = hwloc_get_root_obj(t),
+                package = hwloc_get_obj_by_type(t, HWLOC_OBJ_PACKAGE, 0);
     const char *model = package ? hwloc_obj_get_info_by_name(package, "CPUModel") : NULL;
     kiln_text_printf(out, "%d cores, %.0f GiB, %s", hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_CORE),
                      (double)root->total_memory / (1 << 30), model ? model : "unknown CPU");

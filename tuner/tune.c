@@ -50,7 +50,7 @@ typedef struct search {
     double best, until;
     int64_t best_point;
     bool exhausted;
-    int64_t anchor;      /* the point that is timed again and again, -1 none yet */
+    int64_t anchor; /* the point that is timed again and again, -1 none yet */
     double anchor_seconds;
     int64_t recent[DRIFT_TRIALS * 2]; /* points timed since the anchor was */
     int n_recent;
@@ -98,8 +98,8 @@ static void learn(search *f, int64_t point, const kiln_record *r) {
 /* Where the compiled unit of a program is; a later run of the command need not compile it again. */
 static char *unit_key(search *f, const char *suffix) {
     const kiln_caps *c = &f->s->caps;
-    return kiln_arena_printf(&f->s->arena, "unit/%s/%s/%s/%s", f->s->identity, c->driver, c->compiler,
-                             suffix);
+    return kiln_arena_printf(&f->s->arena, "unit/%s/%s/%s/%s", f->s->identity, c->driver,
+                             c->compiler, suffix);
 }
 
 static int keep_unit(search *f, const item *it, const kiln_record *r, kiln_error *e) {
@@ -109,7 +109,8 @@ static int keep_unit(search *f, const item *it, const kiln_record *r, kiln_error
 }
 
 static void recall_unit(search *f, known *k, const char *suffix) {
-    const char *unit = *suffix ? kiln_store_get(f->s->store, unit_key(f, suffix), &f->s->arena) : NULL;
+    const char *unit =
+        *suffix ? kiln_store_get(f->s->store, unit_key(f, suffix), &f->s->arena) : NULL;
     char *path = unit ? kiln_arena_printf(&f->s->arena, "%s/%s.bin", f->s->cache, unit) : NULL;
     if (!path || access(path, R_OK)) return;
     snprintf(k->unit, sizeof k->unit, "%s", unit);
@@ -119,7 +120,8 @@ static void recall_unit(search *f, known *k, const char *suffix) {
 /* Compilers and drivers write files, and report a full disk as a fault of the program. */
 static bool disk_is_full(const search *f) {
     struct statvfs v;
-    return statvfs(f->s->cache, &v) == 0 && v.f_blocks && (double)v.f_bavail * (double)v.f_frsize < 65536;
+    return statvfs(f->s->cache, &v) == 0 && v.f_blocks &&
+           (double)v.f_bavail * (double)v.f_frsize < 65536;
 }
 
 /* ---- drift: a machine that has become slower or faster makes trials incomparable ---- */
@@ -159,10 +161,12 @@ static void timed_again(search *f, int64_t point, const kiln_record *r) {
     f->n_recent = 0;
     f->anchor_seconds = r->median;
     if (fabs(drift) <= DRIFT) return;
-    kiln_progress_say(&f->s->progress, "  the device drifted by %+.1f %%: leading trials are timed again",
+    kiln_progress_say(&f->s->progress,
+                      "  the device drifted by %+.1f %%: leading trials are timed again",
                       100 * drift);
     for (int i = 0; i < n; i++)
-        if (recent[i] != f->anchor && f->known[recent[i]].seconds <= 1.1 * f->best) add_again(f, recent[i]);
+        if (recent[i] != f->anchor && f->known[recent[i]].seconds <= 1.1 * f->best)
+            add_again(f, recent[i]);
 }
 
 /* A trial that was begun ends with a record of the same phase. */
@@ -176,8 +180,10 @@ static int finish(search *f, item *it, kiln_record *r, kiln_error *e) {
     f->s->time_measure += r->time_seconds;
     bool right = r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW;
     if (!right && disk_is_full(f))
-        return kiln_fail(e, KILN_IO, "the disk of %s is full: free some space and run the same command "
-                         "again, all finished trials are kept", f->s->cache);
+        return kiln_fail(e, KILN_IO,
+                         "the disk of %s is full: free some space and run the same command "
+                         "again, all finished trials are kept",
+                         f->s->cache);
     if (it->again) {
         r->phase = phase_of(it);
         it->state = FREE;
@@ -320,16 +326,16 @@ static int job_done(search *f, int worker, json_t *reply, kiln_error *e) {
 
 static double trial_seconds(const search *f) { return f->s->caps.shared_host ? 0.30 : 0.15; }
 
-/* A worker that died idle is replaced by one that knows of no problem: the process is in the key. */
+/* A worker that died idle is replaced by one that knows of no problem: the process is in the key.
+ */
 static void print_setup(const search *f, char key[64]) {
     snprintf(key, 64, "%p %d", (void *)f->r, (int)f->s->worker[0].pid);
 }
 
 static int setup(search *f, kiln_error *e) {
     json_t *reply = NULL;
-    json_t *request =
-        json_pack("{s:s, s:s, s:I, s:b}", "do", "setup", "problem", f->r->text, "seed",
-                  (json_int_t)f->s->options.seed, "hot", f->s->options.hot);
+    json_t *request = json_pack("{s:s, s:s, s:I, s:b}", "do", "setup", "problem", f->r->text,
+                                "seed", (json_int_t)f->s->options.seed, "hot", f->s->options.hot);
     int status = kiln_session_ask(f->s, request, 240, &reply, e);
     json_decref(request);
     json_decref(reply);
@@ -355,18 +361,21 @@ static int start_trial(search *f, kiln_error *e) {
     const char *schedule = schedule_text(f, it->point);
     kiln_record r = kiln_session_record(s, f->r, schedule, phase_of(it));
     if (kiln_store_begun(s->store, &r) >= KILN_ATTEMPTS)
-        return fail(f, it, KILN_OUTCOME_CRASH, "was running each time that the tuner or its worker was "
-                    "killed; not tried again", e);
+        return fail(f, it, KILN_OUTCOME_CRASH,
+                    "was running each time that the tuner or its worker was "
+                    "killed; not tried again",
+                    e);
     status = kiln_store_begin(s->store, &r, e);
     if (status) return status;
-    json_t *request = json_pack("{s:s, s:s, s:s, s:s, s:f, s:f}", "do", "trial", "schedule",
-                                schedule, "unit", it->unit, "suffix", it->suffix, "best", f->best,
-                                "seconds", trial_seconds(f));
+    json_t *request =
+        json_pack("{s:s, s:s, s:s, s:s, s:f, s:f}", "do", "trial", "schedule", schedule, "unit",
+                  it->unit, "suffix", it->suffix, "best", f->best, "seconds", trial_seconds(f));
     double deadline = 6 + 40 * f->best + (f->best > 0 ? 0 : 20);
     pid_t pid = s->worker[0].pid;
     status = kiln_worker_send(&s->worker[0], request, deadline, e);
     json_decref(request);
-    if (!status && s->worker[0].pid != pid) /* died since it was asked, and replaced: set up again */
+    if (!status &&
+        s->worker[0].pid != pid) /* died since it was asked, and replaced: set up again */
         kiln_worker_stop(&s->worker[0]);
     else
         it->state = MEASURING;
@@ -411,7 +420,8 @@ static void show(search *f) {
     kiln_text failures = {0};
     for (int i = 0; i < KILN_OUTCOME_COUNT; i++)
         if (i != KILN_OUTCOME_OK && i != KILN_OUTCOME_SLOW && f->r->failures[i])
-            kiln_text_printf(&failures, " %s %d", kiln_outcome_name((kiln_outcome)i), f->r->failures[i]);
+            kiln_text_printf(&failures, " %s %d", kiln_outcome_name((kiln_outcome)i),
+                             f->r->failures[i]);
     double left = f->until - kiln_now();
     const kiln_generator *g = kiln_generator_of(f->r->problem.family);
     double flops = g->flops(&f->r->problem), bytes = g->bytes(&f->r->problem);
@@ -438,22 +448,24 @@ static int handle(search *f, kiln_worker_event event, int which, json_t *reply, 
         if (killed && retry_job(&f->jobs[which])) return KILN_OK;
         return job_failed(f, &f->jobs[which],
                           event == KILN_EVENT_DIED ? KILN_OUTCOME_COMPILE_CRASH
-                                                   : KILN_OUTCOME_COMPILE_TIMEOUT, words, e);
+                                                   : KILN_OUTCOME_COMPILE_TIMEOUT,
+                          words, e);
     }
     if (event == KILN_EVENT_REPLY) return trial_done(f, reply, e);
     item *it = measured_item(f);
     f->s->measuring[0] = 0;
     if (!it) return KILN_OK;
     if (killed && may_try_again(f, it)) return it->state = READY, KILN_OK;
-    return fail(f, it, event == KILN_EVENT_DIED ? KILN_OUTCOME_CRASH : KILN_OUTCOME_TIMEOUT, words, e);
+    return fail(f, it, event == KILN_EVENT_DIED ? KILN_OUTCOME_CRASH : KILN_OUTCOME_TIMEOUT, words,
+                e);
 }
 
 static int wait(search *f, kiln_error *e) {
     int which = -1;
     json_t *reply = NULL;
     kiln_text detail = {0};
-    kiln_worker_event event = kiln_worker_wait(f->s->worker, f->s->n_compilers + 1, 0.2, &which,
-                                               &reply, &detail);
+    kiln_worker_event event =
+        kiln_worker_wait(f->s->worker, f->s->n_compilers + 1, 0.2, &which, &reply, &detail);
     int status = event == KILN_EVENT_NONE ? KILN_OK : handle(f, event, which, reply, &detail, e);
     json_decref(reply);
     kiln_text_free(&detail);
@@ -474,7 +486,8 @@ static int loop(search *f, kiln_error *e) {
         if (s->options.max_trials && room > s->options.max_trials - f->r->trials - busy)
             room = (int)(s->options.max_trials - f->r->trials - busy);
         /* in batches: a proposal trains the model, and nothing is handed out meanwhile */
-        if (more && room > 0 && (s->caps.shared_host ? busy == 0 : busy <= ahead - 8)) propose(f, room);
+        if (more && room > 0 && (s->caps.shared_host ? busy == 0 : busy <= ahead - 8))
+            propose(f, room);
         if (!more && kiln_now() >= f->until)
             for (int i = 0; i < ITEMS_MAX; i++) /* too late for what is not compiled */
                 if (f->items[i].state == PROPOSED) f->items[i].state = FREE;
@@ -644,10 +657,11 @@ static bool right_at_odd_sizes(search *f, int64_t point, kiln_error *e) {
         if (!schedule->variant->legal(&p, &f->s->caps, schedule, NULL)) continue;
         kiln_text text = {0};
         kiln_problem_print(&p, &text);
-        json_t *reply = NULL, *request = json_pack(
-            "{s:s, s:s, s:s, s:s, s:s, s:I}", "do", "odd", "problem", kiln_text_get(&text),
-            "schedule", schedule_text(f, point), "unit", f->known[point].unit, "suffix",
-            f->known[point].suffix, "seed", (json_int_t)f->s->options.seed);
+        json_t *reply = NULL,
+               *request = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "do", "odd", "problem",
+                                    kiln_text_get(&text), "schedule", schedule_text(f, point),
+                                    "unit", f->known[point].unit, "suffix", f->known[point].suffix,
+                                    "seed", (json_int_t)f->s->options.seed);
         int status = kiln_session_ask(f->s, request, 60, &reply, e);
         f->s->measuring[0] = 0;
         json_decref(request);
@@ -678,7 +692,8 @@ static int crown(search *f, finals *fin, json_t *reply, kiln_error *e) {
     int n = 0, rounds = 512, status = KILN_OK;
     json_t *subjects = json_object_get(reply, "candidates");
     for (int i = 0; i < fin->n; i++) {
-        kiln_record r = final_record(f, json_array_get(subjects, (size_t)i), schedule_text(f, fin->point[i]));
+        kiln_record r =
+            final_record(f, json_array_get(subjects, (size_t)i), schedule_text(f, fin->point[i]));
         r.source = kiln_arena_strdup(&f->s->arena, f->known[fin->point[i]].suffix);
         if (r.outcome != KILN_OUTCOME_OK || !r.n_samples) {
             status = kiln_store_add(f->s->store, &r, NULL, e);
@@ -693,7 +708,8 @@ static int crown(search *f, finals *fin, json_t *reply, kiln_error *e) {
         int w = kiln_finals_choose(list, n, rounds, f->s->options.seed, NULL);
         if (right_at_odd_sizes(f, point[w], e)) {
             read_vendors(f, reply, &record[w]);
-            for (int i = 0; i < n && !status; i++) status = kiln_store_add(f->s->store, &record[i], NULL, e);
+            for (int i = 0; i < n && !status; i++)
+                status = kiln_store_add(f->s->store, &record[i], NULL, e);
             for (int i = 0; i < f->r->n_vendors && !status; i++)
                 status = kiln_store_add(f->s->store, &f->r->vendor[i], NULL, e);
             f->r->winner = record[w];
@@ -710,7 +726,8 @@ static int crown(search *f, finals *fin, json_t *reply, kiln_error *e) {
         memmove(record + w, record + w + 1, (size_t)(n - w) * sizeof *record);
         memmove(point + w, point + w + 1, (size_t)(n - w) * sizeof *point);
     }
-    if (!status) f->r->failure = kiln_arena_strdup(&f->s->arena, "no finalist was right everywhere");
+    if (!status)
+        f->r->failure = kiln_arena_strdup(&f->s->arena, "no finalist was right everywhere");
     return status;
 }
 
@@ -773,8 +790,8 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
     double begun = kiln_now(), share = until - begun;
     /* Finals and odd sizes take about a fifth of the time. */
     *f = (search){.s = s, .r = r, .until = until - 0.2 * share, .best_point = -1, .anchor = -1};
-    int status = kiln_candidates_open(&f->c, &r->problem, &s->caps, CANDIDATES_LIMIT,
-                                      s->options.seed, e);
+    int status =
+        kiln_candidates_open(&f->c, &r->problem, &s->caps, CANDIDATES_LIMIT, s->options.seed, e);
     if (status) {
         free(f);
         return status;
@@ -785,11 +802,13 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
     f->space = kiln_candidates_space(&f->c);
     add_related_starts(f, starts, KILN_VARIANTS_MAX * 4);
     f->strategy = kiln_strategy_find(s->options.strategy);
-    kiln_search_options o = {.seed = s->options.seed, .batch = 8,
-                             .expected_trials = s->caps.shared_host ? 30 : 120};
+    kiln_search_options o = {
+        .seed = s->options.seed, .batch = 8, .expected_trials = s->caps.shared_host ? 30 : 120};
     f->state = f->known ? f->strategy->create(&f->space, &o, e) : NULL;
     if (!f->state) status = kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
-    kiln_query earlier = {.problem = r->text, .device = s->identity, .phase = "search",
+    kiln_query earlier = {.problem = r->text,
+                          .device = s->identity,
+                          .phase = "search",
                           .protocol = s->options.hot ? "hot/1" : "cold/1"};
     if (!status) status = kiln_store_each(s->store, &earlier, resume_visit, f, e);
     if (!status) status = loop(f, e);

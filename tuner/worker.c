@@ -122,7 +122,8 @@ static bool sent_from_outside(int number) {
 static void reap(kiln_worker *w, bool kill_it, kiln_text *detail) {
     int status = 0;
     if (kill_it) kill(w->pid, SIGKILL);
-    while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR) {
+    }
     w->killed = !kill_it && WIFSIGNALED(status) && sent_from_outside(WTERMSIG(status));
     if (detail) {
         if (kill_it)
@@ -147,7 +148,8 @@ void kiln_worker_stop(kiln_worker *w) {
 bool kiln_worker_alive(kiln_worker *w) {
     siginfo_t ended = {0};
     if (!w->pid) return false;
-    if (waitid(P_PID, (id_t)w->pid, &ended, WEXITED | WNOHANG | WNOWAIT) || !ended.si_pid) return true;
+    if (waitid(P_PID, (id_t)w->pid, &ended, WEXITED | WNOHANG | WNOWAIT) || !ended.si_pid)
+        return true;
     reap(w, false, NULL);
     return false;
 }
@@ -164,8 +166,9 @@ int kiln_worker_send(kiln_worker *w, json_t *request, double seconds, kiln_error
         }
         reap(w, true, NULL);
     }
-    return kiln_fail(e, KILN_IO, "a worker process cannot be kept alive; see whether memory is "
-                                 "short (dmesg) and run the same command again to resume");
+    return kiln_fail(e, KILN_IO,
+                     "a worker process cannot be kept alive; see whether memory is "
+                     "short (dmesg) and run the same command again to resume");
 }
 
 /* Reads what there is; an event when a message is complete or the worker is gone. */

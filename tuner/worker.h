@@ -20,17 +20,17 @@ typedef enum kiln_worker_role { KILN_WORKER_COMPILE, KILN_WORKER_MEASURE } kiln_
 
 typedef struct kiln_worker {
     kiln_worker_role role;
-    char device[32];  /* "opencl:0" */
-    int core;         /* compile workers: the core to bind to */
-    char cache[512];  /* directory for compiled units */
-    pid_t pid;        /* 0: not running */
+    char device[32]; /* "opencl:0" */
+    int core;        /* compile workers: the core to bind to */
+    char cache[512]; /* directory for compiled units */
+    pid_t pid;       /* 0: not running */
     int fd, log;
     bool busy;
-    double deadline;  /* kiln_now() seconds at which a busy worker is killed */
-    bool killed;      /* its last process was ended from outside (kill -9, out-of-memory killer):
-                         no proof of a fault of what it ran */
-    kiln_text in;     /* bytes of a message that is still arriving */
-    void *job;        /* the caller's */
+    double deadline; /* kiln_now() seconds at which a busy worker is killed */
+    bool killed;     /* its last process was ended from outside (kill -9, out-of-memory killer):
+                        no proof of a fault of what it ran */
+    kiln_text in;    /* bytes of a message that is still arriving */
+    void *job;       /* the caller's */
 } kiln_worker;
 
 typedef enum kiln_worker_event {
