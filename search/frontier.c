@@ -104,3 +104,34 @@ int64_t kiln_search_shuffled(int64_t n, uint64_t seed, int64_t i) {
 }
 
 bool kiln_search_timed(const kiln_observation *o) { return isfinite(o->seconds) && o->seconds > 0; }
+
+/* ---- strategies that only walk */
+
+void *kiln_frontier_create(const kiln_search_space *space, const kiln_search_options *o,
+                           kiln_error *e) {
+    kiln_frontier *f = malloc(sizeof *f);
+    if (!f) return kiln_fail(e, KILN_NO_MEMORY, "search: out of memory; free some"), NULL;
+    if (!kiln_frontier_init(f, space, o, e)) return f;
+    free(f);
+    return NULL;
+}
+
+int kiln_frontier_walk(kiln_frontier *f, int64_t (*next)(kiln_frontier *), int n, int64_t *points) {
+    int count = 0;
+    while (count < n) {
+        int64_t p = kiln_frontier_start(f);
+        if (p < 0) p = next(f);
+        if (p < 0 || !kiln_frontier_take(f, p)) break;
+        points[count++] = p;
+    }
+    return count;
+}
+
+void kiln_frontier_observe(void *frontier, const kiln_observation *o, int n) {
+    for (int i = 0; i < n; i++) kiln_frontier_take(frontier, o[i].point);
+}
+
+void kiln_frontier_destroy(void *frontier) {
+    kiln_frontier_free(frontier);
+    free(frontier);
+}

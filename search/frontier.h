@@ -35,6 +35,14 @@ double kiln_frontier_unit(kiln_frontier *f);
 /* Point i of a random order of 0..n-1: a permutation, computed without memory. */
 int64_t kiln_search_shuffled(int64_t n, uint64_t seed, int64_t i);
 
+/* What strategies that only walk the frontier share: a frontier as their whole state. walk proposes
+ * the starts, then what `next` gives. */
+void *kiln_frontier_create(const kiln_search_space *space, const kiln_search_options *o,
+                           kiln_error *e);
+int kiln_frontier_walk(kiln_frontier *f, int64_t (*next)(kiln_frontier *), int n, int64_t *points);
+void kiln_frontier_observe(void *frontier, const kiln_observation *o, int n);
+void kiln_frontier_destroy(void *frontier);
+
 /* Is the outcome a time (positive and finite)? Anything else is a failure. */
 bool kiln_search_timed(const kiln_observation *o);
 

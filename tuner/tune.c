@@ -394,23 +394,31 @@ static bool worker_tainted(kiln_outcome o) {
            o == KILN_OUTCOME_LAUNCH_FAILED || o == KILN_OUTCOME_WRONG;
 }
 
+/* Takes what a worker measured into a record; what names the trial stays as the session set it.
+ * False, and r as it was, when there is no record in the line. */
+static bool take_measured(kiln_session *s, kiln_record *r, const char *line, kiln_error *e) {
+    kiln_record got;
+    if (!line || kiln_record_parse(&got, line, strlen(line), &s->arena, e)) return false;
+    got.problem = r->problem, got.schedule = r->schedule, got.device = r->device;
+    got.protocol = r->protocol, got.phase = r->phase, got.seed = r->seed;
+    got.session = r->session, got.date = r->date, got.source = r->source;
+    *r = got;
+    return true;
+}
+
 static int trial_done(search *f, json_t *reply, kiln_error *e) {
     item *it = measured_item(f);
     const char *line = json_string_value(json_object_get(reply, "record"));
     if (!it) return KILN_OK;
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), "search");
-    kiln_record got;
     kiln_error why = {0};
-    if (!line || kiln_record_parse(&got, line, strlen(line), &f->s->arena, &why)) {
+    if (!take_measured(f->s, &r, line, &why)) {
         const char *error = json_string_value(json_object_get(reply, "error"));
         return fail(f, it, KILN_OUTCOME_DEVICE_ERROR, error ? error : why.text, e);
     }
-    got.problem = r.problem, got.schedule = r.schedule, got.device = r.device;
-    got.protocol = r.protocol, got.phase = r.phase, got.seed = r.seed;
-    got.session = r.session, got.date = r.date;
-    got.source = kiln_arena_strdup(&f->s->arena, it->suffix);
-    if (worker_tainted(got.outcome)) kiln_worker_stop(&f->s->worker[0]);
-    return finish(f, it, &got, e);
+    r.source = kiln_arena_strdup(&f->s->arena, it->suffix);
+    if (worker_tainted(r.outcome)) kiln_worker_stop(&f->s->worker[0]);
+    return finish(f, it, &r, e);
 }
 
 /* ---- the loop ---- */
@@ -602,16 +610,10 @@ static int read_rounds(json_t *subject, double *samples) {
 
 static kiln_record final_record(search *f, json_t *subject, const char *schedule) {
     kiln_session *s = f->s;
-    kiln_record r = kiln_session_record(s, f->r, schedule, "final"), got;
+    kiln_record r = kiln_session_record(s, f->r, schedule, "final");
     const char *line = json_string_value(json_object_get(subject, "record"));
     double *samples = kiln_arena_alloc(&s->arena, 512 * sizeof *samples);
-    if (line && !kiln_record_parse(&got, line, strlen(line), &s->arena, NULL)) {
-        kiln_record fixed = r;
-        r = got;
-        r.problem = fixed.problem, r.schedule = fixed.schedule, r.device = fixed.device;
-        r.protocol = fixed.protocol, r.phase = fixed.phase, r.seed = fixed.seed;
-        r.session = fixed.session, r.date = fixed.date, r.source = fixed.source;
-    }
+    take_measured(s, &r, line, NULL);
     r.n_samples = samples ? read_rounds(subject, samples) : 0;
     r.samples = samples;
     kiln_record_summarise(&r);
