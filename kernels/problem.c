@@ -300,7 +300,7 @@ static int read_type(reader *r, const word *w, kiln_type *out) {
     *out = kiln_type_parse(w->value, strlen(w->value));
     if (*out != KILN_TYPE_COUNT) return 0;
     return kiln_fail(r->e, KILN_BAD_INPUT,
-                     "problem: %s=%s is no type; types are f64 f32 f16 bf16 "
+                     "problem: %s=%s is no type; types are f64 f32 tf32 f16 bf16 "
                      "e4m3 e5m2 i32 i8",
                      w->name, w->value);
 }

@@ -15,19 +15,22 @@ static const struct {
 };
 
 /* The float formats narrower than 32 bits: sign, exponent with this bias, mantissa. `top` is the
- * largest finite pattern, `above` what lies beyond it (infinity; NaN in e4m3, which has none). */
+ * largest finite pattern, `infinity` what follows it (e4m3 has none), `over` what a value beyond
+ * it is written as. tf32 has 19 bits, the upper ones of its 32. */
 typedef struct format {
     int mantissa, bias;
-    uint32_t sign, top, above, nan;
+    uint32_t sign, top, infinity, nan, over;
     double normal, steps; /* smallest normal number; 1 / smallest subnormal */
 } format;
 
 static const format formats[KILN_TYPE_COUNT] = {
-    [KILN_F16] = {10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00, 0x1p-14, 0x1p24},
-    [KILN_BF16] = {7, 127, 0x8000, 0x7f7f, 0x7f80, 0x7fc0, 0x1p-126, 0x1p133},
-    [KILN_E4M3] = {3, 7, 0x80, 0x7e, 0x7f, 0x7f, 0x1p-6, 0x1p9},
-    [KILN_E5M2] = {2, 15, 0x80, 0x7b, 0x7c, 0x7e, 0x1p-14, 0x1p16},
+    [KILN_F16] = {10, 15, 0x8000, 0x7bff, 0x7c00, 0x7e00, 0x7c00, 0x1p-14, 0x1p24},
+    [KILN_BF16] = {7, 127, 0x8000, 0x7f7f, 0x7f80, 0x7fc0, 0x7f80, 0x1p-126, 0x1p133},
+    [KILN_E4M3] = {3, 7, 0x80, 0x7e, 0, 0x7f, 0x7e, 0x1p-6, 0x1p9},
+    [KILN_E5M2] = {2, 15, 0x80, 0x7b, 0x7c, 0x7e, 0x7b, 0x1p-14, 0x1p16},
+    [KILN_TF32] = {10, 127, 0x40000, 0x3fbff, 0x3fc00, 0x3fe00, 0x3fc00, 0x1p-126, 0x1p136},
 };
+enum { TF32_SHIFT = 13 };
 
 const char *kiln_type_name(kiln_type t) { return t < KILN_TYPE_COUNT ? types[t].name : "?"; }
 
@@ -50,8 +53,7 @@ double kiln_type_roundoff(kiln_type t) {
 static double decode(const format *f, uint32_t bits) {
     uint32_t magnitude = bits & ~f->sign;
     double sign = bits & f->sign ? -1 : 1;
-    if (magnitude > f->top)
-        return magnitude == f->above && f->above != f->nan ? sign * INFINITY : NAN;
+    if (magnitude > f->top) return magnitude == f->infinity ? sign * INFINITY : NAN;
     int exponent = (int)(magnitude >> f->mantissa);
     uint32_t fraction = magnitude & ((1u << f->mantissa) - 1);
     if (exponent) fraction |= 1u << f->mantissa;
@@ -70,7 +72,7 @@ static uint32_t encode(const format *f, double x) {
     int drop = 52 - f->mantissa;
     bits += (UINT64_C(1) << (drop - 1)) - 1 + (bits >> drop & 1);
     bits = (bits >> drop) - ((uint64_t)(1023 - f->bias) << f->mantissa);
-    return sign | (bits > f->top ? f->above : (uint32_t)bits);
+    return sign | (bits > f->top ? f->over : (uint32_t)bits);
 }
 
 double kiln_type_read(kiln_type t, const void *p) {
@@ -87,6 +89,7 @@ double kiln_type_read(kiln_type t, const void *p) {
     case KILN_F64:
         return v.f64;
     case KILN_F32:
+    case KILN_TF32:
         return v.f32;
     case KILN_F16:
     case KILN_BF16:
@@ -113,6 +116,7 @@ static int32_t saturate(double x, int32_t low, int32_t high) {
 
 void kiln_type_write(kiln_type t, void *p, double value) {
     float f32 = (float)value;
+    uint32_t u32;
     uint16_t u16;
     uint8_t u8;
     int32_t i32;
@@ -133,6 +137,10 @@ void kiln_type_write(kiln_type t, void *p, double value) {
     case KILN_E5M2:
         u8 = (uint8_t)encode(&formats[t], value);
         memcpy(p, &u8, sizeof u8);
+        break;
+    case KILN_TF32:
+        u32 = encode(&formats[t], value) << TF32_SHIFT;
+        memcpy(p, &u32, sizeof u32);
         break;
     case KILN_I32:
         i32 = saturate(value, INT32_MIN, INT32_MAX);

@@ -15,7 +15,8 @@
     X(E4M3, "e4m3", 1, 0x1p-4)                                                                     \
     X(E5M2, "e5m2", 1, 0x1p-3)                                                                     \
     X(I32, "i32", 4, 0)                                                                            \
-    X(I8, "i8", 1, 0)
+    X(I8, "i8", 1, 0)                                                                              \
+    X(TF32, "tf32", 4, 0x1p-11)
 
 typedef enum kiln_type {
 #define X(name, text, bytes, u) KILN_##name,
@@ -30,8 +31,12 @@ kiln_type kiln_type_parse(const char *name, size_t n);
 size_t kiln_type_bytes(kiln_type t);
 double kiln_type_roundoff(kiln_type t);
 
-/* One element at p, as a double and back. Writing rounds to nearest even and saturates integers;
- * out-of-range floats become infinity (e4m3: NaN, it has no infinity). */
+/* One element at p, as a double and back. Writing rounds to nearest even. What is out of range
+ * becomes infinity in f32, tf32, f16 and bf16, and the largest value of its sign in integers, e4m3
+ * (448) and e5m2 (57344): there infinity itself saturates, too, as GPUs' conversions do. NaN stays
+ * NaN (integers: 0).
+ * tf32 is kept as a float whose low 13 mantissa bits are 0: writing makes them so, reading does not
+ * look. What multiplies tf32 may ignore or round these bits. */
 double kiln_type_read(kiln_type t, const void *p);
 void kiln_type_write(kiln_type t, void *p, double value);
 
