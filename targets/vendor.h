@@ -2,7 +2,9 @@
  * time. A file targets/TARGET/vendor_NAME.c exports `kiln_vendor_NAME`; the Makefile finds it.
  * Only the tuner links vendors.
  *
- * Row-major C = A B, alpha 1, beta 0, 32-bit float (int8: int32) accumulation. */
+ * Row-major C = A B, alpha 1, beta 0, 32-bit float (int8: int32) accumulation. Operands of KILN_TF32
+ * are floats that the tensor cores may round to tf32; KILN_F32 stays out of them. 8-bit floats have
+ * scales of 1. */
 #ifndef KILN_TARGETS_VENDOR_H
 #define KILN_TARGETS_VENDOR_H
 
@@ -12,10 +14,11 @@ typedef struct kiln_gemm {
     int64_t m, n, k, batch, lda, ldb, ldc, stride_a, stride_b, stride_c; /* elements */
     kiln_type a, b, c;
     bool ta, tb; /* a is stored k x m, b is stored n x k */
+    bool fast;   /* 8-bit floats: sums may stay in the tensor cores' narrow accumulator */
 } kiln_gemm;
 
 typedef struct kiln_vendor {
-    const char *name; /* "openblas", "clblast", "cublaslt" (best of its heuristic's first 8),
+    const char *name; /* "openblas", "clblast", "cublaslt" (best of its heuristic's first 32),
                          "cublaslt-first" */
     /* NULL with a reason in e when the library is absent or cannot do this problem. */
     void *(*open)(kiln_device *d, const kiln_gemm *g, kiln_error *e);

@@ -275,6 +275,7 @@ typedef struct cublasLtMatmulHeuristicResult_t {
 #define CUBLASLT_CONSTANTS(X)                                                                      \
     X(CUBLAS_COMPUTE_32F, 68)                                                                      \
     X(CUBLAS_COMPUTE_32I, 72)                                                                      \
+    X(CUBLAS_COMPUTE_32F_FAST_TF32, 77)                                                            \
     X(CUDA_R_32F, 0)                                                                               \
     X(CUDA_R_16F, 2)                                                                               \
     X(CUDA_R_8I, 3)                                                                                \
@@ -284,6 +285,7 @@ typedef struct cublasLtMatmulHeuristicResult_t {
     X(CUDA_R_8F_E5M2, 29)                                                                          \
     X(CUBLASLT_MATMUL_DESC_TRANSA, 3)                                                              \
     X(CUBLASLT_MATMUL_DESC_TRANSB, 4)                                                              \
+    X(CUBLASLT_MATMUL_DESC_FAST_ACCUM, 25)                                                         \
     X(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 5)                                                       \
     X(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, 6)                                              \
     X(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 1)                                                 \
