@@ -18,9 +18,10 @@ enum {
     SAMPLES_MAX = 100,
     CHECKED_ROWS = 3,  /* rows of the reference that the C evaluator repeats */
     REPLAYS_MAX = 256, /* launches in one timed batch */
+    REGIONS = 64,      /* timed stretches that a target keeps apart */
 };
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
-static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6;
+static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
 
 /* A buffer between two guard zones. */
 typedef struct guarded {
@@ -55,8 +56,9 @@ struct kiln_subject {
     uint8_t *maps; /* encoded tensor maps, one group per set */
     const kiln_vendor *vendor;
     void *handle;
-    int batch;      /* launches per sample */
-    void *recorded; /* the batch as the driver's graph, where there are graphs */
+    kiln_bench_call call; /* run is NULL: program or vendor */
+    int batch;            /* launches per sample */
+    void *recorded;       /* the batch as the driver's graph, where there are graphs */
     int recorded_batch;
 };
 
@@ -149,18 +151,19 @@ static kiln_bindings bindings(kiln_bench *b, int set) {
 
 /* ---- the reference ---- */
 
-/* The workspace grows to the largest that any candidate wants; its zeroed part is zeroed anew. */
-static int want_workspace(kiln_bench *b, const kiln_program *program, kiln_error *e) {
-    if (program->workspace_bytes <= 0) return KILN_OK;
+/* The workspace grows to the largest that any candidate wants; its first `zeros` bytes are zeroed
+ * anew. */
+static int want_workspace(kiln_bench *b, int64_t bytes, int64_t zeros, kiln_error *e) {
+    if (bytes <= 0) return KILN_OK;
     int status = KILN_OK;
-    if (program->workspace_bytes > b->workspace.bytes) {
+    if (bytes > b->workspace.bytes) {
         guarded_close(b, &b->workspace);
-        status = guarded_open(b, &b->workspace, program->workspace_bytes, e);
+        status = guarded_open(b, &b->workspace, bytes, e);
     }
     /* poison, so that nothing left by an earlier candidate helps */
     if (!status)
         status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
-    int64_t zeroed = (program->workspace_zeroed + 3) / 4 * 4;
+    int64_t zeroed = (zeros + 3) / 4 * 4;
     if (!status && zeroed) status = b->target->fill(b->device, b->workspace.view, 0, zeroed, 0, e);
     return status;
 }
@@ -168,7 +171,7 @@ static int want_workspace(kiln_bench *b, const kiln_program *program, kiln_error
 static int run_reference(kiln_bench *b, kiln_error *e) {
     kiln_program program = {0};
     int status = b->g->reference_program(&b->p, b->caps, &program, e);
-    if (!status) status = want_workspace(b, &program, e);
+    if (!status) status = want_workspace(b, program.workspace_bytes, program.workspace_zeroed, e);
     kiln_bindings bind = bindings(b, 0);
     for (int i = 0; i < program.n_launches && !status; i++) {
         char entry[64];
@@ -388,10 +391,26 @@ kiln_subject *kiln_subject_open(kiln_bench *b, const kiln_schedule *schedule, ki
     s->b = b;
     int status = schedule->variant->program(&b->p, b->caps, schedule, &s->program, &e);
     if (!status) status = find_kernels(s, m, suffix, r, &e);
-    if (!status) status = want_workspace(b, &s->program, &e);
+    if (!status)
+        status = want_workspace(b, s->program.workspace_bytes, s->program.workspace_zeroed, &e);
     if (!status) status = encode_maps(s, &e);
     r->workspace_bytes = s->program.workspace_bytes;
     return status ? refuse(s, r, KILN_OUTCOME_LAUNCH_FAILED, e.text, arena) : s;
+}
+
+kiln_subject *kiln_subject_call(kiln_bench *b, const kiln_bench_call *call, kiln_error *e) {
+    kiln_subject *s = calloc(1, sizeof *s);
+    if (!s) return kiln_fail(e, KILN_NO_MEMORY, "no memory"), NULL;
+    *s = (kiln_subject){.b = b, .call = *call};
+    if (!want_workspace(b, call->workspace_bytes, call->workspace_zeroed, e)) return s;
+    kiln_subject_close(s);
+    return NULL;
+}
+
+static bool has_key(const kiln_problem *p, const char *name) {
+    for (const kiln_key *k = p->family->keys; k->name; k++)
+        if (!strcmp(k->name, name)) return true;
+    return false;
 }
 
 /* The vendor's call for a matmul without statements; other problems have no vendor. */
@@ -419,7 +438,8 @@ static bool as_gemm(const kiln_problem *p, kiln_gemm *g) {
                      .b = y->type,
                      .c = z->type,
                      .ta = kiln_problem_get(p, "ta"),
-                     .tb = kiln_problem_get(p, "tb")};
+                     .tb = kiln_problem_get(p, "tb"),
+                     .fast = has_key(p, "fast") && kiln_problem_get(p, "fast")};
     return plain;
 }
 
@@ -445,6 +465,8 @@ const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena) {
     return words ? words : "";
 }
 
+int kiln_subject_batch(const kiln_subject *s) { return s->batch; }
+
 void kiln_subject_close(kiln_subject *s) {
     if (!s) return;
     if (s->recorded) s->b->target->forget(s->b->device, s->recorded);
@@ -456,6 +478,7 @@ void kiln_subject_close(kiln_subject *s) {
 static int enqueue(kiln_subject *s, int set, kiln_error *e) {
     kiln_bench *b = s->b;
     const kiln_buffer *v = b->views + set * b->p.n_operands;
+    if (s->call.run) return s->call.run(s->call.user, v, b->scalar, b->workspace.view, e);
     if (s->vendor) return s->vendor->run(s->handle, v[0], v[1], v[2], e);
     kiln_bindings bind = bindings(b, set);
     bind.tensor_maps =
@@ -574,23 +597,41 @@ static int record_batch(kiln_subject *s, kiln_error *e) {
     return inner ? inner : s->recorded ? KILN_OK : e->status;
 }
 
-double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e) {
-    const kiln_target *t = b->target;
-    bool host = s->vendor && s->vendor->host;
+static bool on_host(const kiln_subject *s) { return s->vendor && s->vendor->host; }
+
+static bool replayed(const kiln_subject *s) {
+    return !on_host(s) && s->batch > 1 && s->b->target->record_begin;
+}
+
+/* Has the batch recorded, and run once, which uploads it. */
+static int ready(kiln_subject *s, kiln_error *e) {
+    const kiln_target *t = s->b->target;
     if (s->batch < 1) s->batch = 1;
-    bool graph = !host && s->batch > 1 && t->record_begin;
-    if (graph && (!s->recorded || s->recorded_batch != s->batch)) {
-        if (s->recorded) t->forget(b->device, s->recorded);
-        s->recorded = NULL;
-        if (record_batch(s, e)) return -1;
-        if (t->replay(b->device, s->recorded, e) || t->sync(b->device, e)) return -1; /* upload */
-    }
+    if (!replayed(s) || (s->recorded && s->recorded_batch == s->batch)) return KILN_OK;
+    if (s->recorded) t->forget(s->b->device, s->recorded);
+    s->recorded = NULL;
+    int status = record_batch(s, e);
+    if (!status) status = t->replay(s->b->device, s->recorded, e);
+    return status ? status : t->sync(s->b->device, e);
+}
+
+static int enqueue_sample(kiln_subject *s, kiln_error *e) {
+    return replayed(s) ? s->b->target->replay(s->b->device, s->recorded, e) : enqueue_batch(s, e);
+}
+
+static int enqueue_timed(kiln_subject *s, int region, kiln_error *e) {
+    const kiln_target *t = s->b->target;
+    int status = t->begin(s->b->device, region, e);
+    if (!status) status = enqueue_sample(s, e);
+    return status ? status : t->end(s->b->device, region, e);
+}
+
+double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e) {
+    if (ready(s, e)) return -1;
     double start = kiln_now(), seconds;
-    int status = host ? KILN_OK : t->begin(b->device, 0, e);
-    if (!status) status = graph ? t->replay(b->device, s->recorded, e) : enqueue_batch(s, e);
-    if (!status && !host) status = t->end(b->device, 0, e);
+    int status = on_host(s) ? enqueue_sample(s, e) : enqueue_timed(s, 0, e);
     if (status) return -1;
-    seconds = host ? kiln_now() - start : t->seconds(b->device, 0, e);
+    seconds = on_host(s) ? kiln_now() - start : b->target->seconds(b->device, 0, e);
     return seconds < 0 ? -1 : seconds / s->batch;
 }
 
@@ -650,6 +691,75 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
     r->samples = samples;
     r->n_samples = n;
     if (!status) kiln_record_summarise(r);
+    return status;
+}
+
+/* ---- rounds ---- */
+
+int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error *e) {
+    double estimate;
+    int status = warm_up(b, s, &estimate, e);
+    if (status) return status;
+    double want = ceil(ROUND_SECONDS / (estimate > 1e-7 ? estimate : 1e-7));
+    if (want > 1 && b->target->record_begin && want < b->n_sets) want = b->n_sets;
+    s->batch = want > SETS_MAX ? SETS_MAX : (int)want;
+    double sample = kiln_bench_sample(b, s, e);
+    *seconds = sample * s->batch;
+    return sample < 0 ? e->status : KILN_OK;
+}
+
+/* Whose turn is the i-th of a round: the first moves on every other round, and odd rounds go
+ * backwards, so that each follows each other one equally often. */
+static int turn(int round, int i, int n) { return (round / 2 + (round % 2 ? n - 1 - i : i)) % n; }
+
+static int rounds_one_by_one(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
+                             int most, double *const *samples, kiln_error *e) {
+    for (int round = 0; round < most; round++)
+        for (int i = 0; i < n; i++) {
+            int k = turn(round, i, n);
+            if (round >= rounds[k]) continue;
+            samples[k][round] = kiln_bench_sample(b, s[k], e);
+            if (samples[k][round] < 0) return e->status;
+        }
+    return KILN_OK;
+}
+
+/* The first of a flight that is timed must find the device at work, like the others. */
+static int start_flight(kiln_subject *const *s, int n, int round, kiln_error *e) {
+    return enqueue_sample(s[turn(round, n - 1, n)], e);
+}
+
+/* Enqueues rounds [from, to), then waits for their times. */
+static int fly(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds, int from, int to,
+               double *const *samples, kiln_error *e) {
+    int status = start_flight(s, n, from, e);
+    for (int at = 0; at < (to - from) * n && !status; at++) {
+        int round = from + at / n, k = turn(round, at % n, n);
+        if (round < rounds[k]) status = enqueue_timed(s[k], at, e);
+    }
+    for (int at = 0; at < (to - from) * n && !status; at++) {
+        int round = from + at / n, k = turn(round, at % n, n);
+        if (round >= rounds[k]) continue;
+        double t = b->target->seconds(b->device, at, e);
+        if (t < 0) return e->status;
+        samples[k][round] = t / s[k]->batch;
+    }
+    return status;
+}
+
+int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
+                      double *const *samples, kiln_error *e) {
+    bool host = b->caps->shared_host;
+    int most = 0, status = KILN_OK;
+    if (n < 1 || n > REGIONS) return kiln_fail(e, KILN_BAD_INPUT, "%d subjects in a round", n);
+    for (int i = 0; i < n && !status; i++) {
+        host |= on_host(s[i]);
+        if (rounds[i] > most) most = rounds[i];
+        status = ready(s[i], e);
+    }
+    if (host && !status) return rounds_one_by_one(b, s, n, rounds, most, samples, e);
+    for (int from = 0, step = REGIONS / n; from < most && !status; from += step)
+        status = fly(b, s, n, rounds, from, from + step < most ? from + step : most, samples, e);
     return status;
 }
 

@@ -34,7 +34,17 @@ kiln_subject *kiln_subject_open(kiln_bench *b, const kiln_schedule *s, kiln_modu
                                 const char *suffix, kiln_record *r, kiln_arena *arena);
 /* A vendor's kernel as a subject; NULL with a reason. */
 kiln_subject *kiln_subject_vendor(kiln_bench *b, const kiln_vendor *v, kiln_error *e);
+/* Anything else that computes the problem: `run` enqueues one execution on the device's stream. */
+typedef struct kiln_bench_call {
+    int (*run)(void *user, const kiln_buffer *operand, const double *scalar, kiln_buffer workspace,
+               kiln_error *e);
+    void *user;
+    int64_t workspace_bytes, workspace_zeroed; /* so many of its first bytes are 0 at the start */
+} kiln_bench_call;
+kiln_subject *kiln_subject_call(kiln_bench *b, const kiln_bench_call *call, kiln_error *e);
 const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena);
+/* Launches per sample. */
+int kiln_subject_batch(const kiln_subject *s);
 void kiln_subject_close(kiln_subject *s);
 
 /* Poisons the outputs, runs once, compares every element with the reference and looks at the guard
@@ -49,6 +59,17 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
                     kiln_arena *arena, kiln_error *e);
 /* One sample in seconds (a batch where the kernel is short). Below 0: failed. */
 double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e);
+
+/* What rounds are made of: warms the subject up and settles how many launches its samples have:
+ * some 400 microseconds, and all operand sets where the same batch is replayed. *seconds receives
+ * about how long a sample takes. */
+int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error *e);
+/* Rounds in which every subject has its turn, in an order that rotates and reverses; subject i
+ * takes part in the first rounds[i]. Where nothing runs on the host, rounds are enqueued ahead, so
+ * that the device never waits for the host between a subject and the next. samples[i][round]
+ * receives seconds per execution. */
+int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
+                      double *const *samples, kiln_error *e);
 
 /* Device-to-device copy, bytes read plus written per second: the ceiling of memory-bound work. */
 double kiln_bench_copy(const kiln_target *target, kiln_device *device, int64_t bytes,

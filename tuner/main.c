@@ -9,6 +9,7 @@
 #include "tuner/suite.h"
 #include "tuner/topology.h"
 #include "tuner/unit.h"
+#include "tuner/versus.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -32,6 +33,9 @@ static const char help[] =
     "space,source,asm,launch,record\n"
     "  tune emit -o FILE.kiln        the library again, from the store\n"
     "  tune report                   the table and the plots again, from the store\n"
+    "  tune bench [\"PROBLEM\"...]     ours against cuBLASLt, CLBlast, OpenBLAS, interleaved in "
+    "one "
+    "run\n"
     "  tune export FILE | import FILE   records as JSON lines\n"
     "  tune replay SPACE...          strategies on recorded spaces; no device needed\n"
     "\n"
@@ -47,6 +51,12 @@ static const char help[] =
     "  --regime R     cold (default: operands rotate through memory) or hot (caches warm)\n"
     "  --no-vendor    do not measure OpenBLAS, CLBlast, cuBLASLt beside ours\n"
     "  --quiet        nothing but errors\n"
+    "\n"
+    "options of tune bench, besides --device --suite --out --store --seed --regime --no-vendor\n"
+    "  --library F    the kernels to run (default: made from the store); without problems or a\n"
+    "                 suite: all that it was tuned for on this device\n"
+    "  --seconds T    of interleaved rounds for each problem (default 0.3)\n"
+    "  --json         one JSON object a line: head, problems, summary\n"
     "\n"
     "A session can be stopped at any time (Ctrl-C, kill): nothing measured is lost, and the same\n"
     "command goes on from there. Exit status: 0 done, 1 something came out wrong, 2 bad input or "
@@ -89,7 +99,8 @@ static void catch_signals(void) {
 
 typedef struct options {
     kiln_session_options session;
-    const char *suite, *output, *dump, *schedule;
+    const char *suite, *output, *dump, *schedule, *library;
+    double seconds;
     bool json, bandwidth, transfer, help;
     int seeds;
     int n_words;
@@ -145,7 +156,9 @@ enum {
     OPT_SCHEDULE,
     OPT_BANDWIDTH,
     OPT_SEEDS,
-    OPT_TRANSFER
+    OPT_TRANSFER,
+    OPT_LIBRARY,
+    OPT_SECONDS
 };
 
 static int set_option(options *o, int which, const char *arg) {
@@ -213,6 +226,13 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_TRANSFER:
         o->transfer = true;
         return 0;
+    case OPT_LIBRARY:
+        o->library = arg;
+        return 0;
+    case OPT_SECONDS:
+        if (!parse_seconds(arg, &o->seconds) || o->seconds > 600)
+            return usage("--seconds takes a time up to 10m, not", arg);
+        return 0;
     case 'o':
         o->output = arg;
         return 0;
@@ -222,6 +242,8 @@ static int set_option(options *o, int which, const char *arg) {
     }
     return EXIT_BAD;
 }
+
+static const char *suite_name(const options *o) { return o->suite ? o->suite : "default"; }
 
 static int parse_options(int argc, char **argv, options *o) {
     static const struct option known[] = {{"device", 1, 0, OPT_DEVICE},
@@ -241,6 +263,8 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"bandwidth", 0, 0, OPT_BANDWIDTH},
                                           {"seeds", 1, 0, OPT_SEEDS},
                                           {"transfer", 0, 0, OPT_TRANSFER},
+                                          {"library", 1, 0, OPT_LIBRARY},
+                                          {"seconds", 1, 0, OPT_SECONDS},
                                           {"help", 0, 0, 'h'},
                                           {0, 0, 0, 0}};
     *o = (options){.session = {.device = "auto",
@@ -249,7 +273,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                .budget = 300,
                                .seed = 1,
                                .vendors = true},
-                   .suite = "default",
+                   .seconds = 0.3,
                    .seeds = 25};
     int which, status = 0;
     opterr = 0; /* its words would be a second sentence */
@@ -280,10 +304,20 @@ static void note_command(kiln_session *s, const options *o, bool given) {
     if (o->session.max_trials)
         kiln_text_printf(&t, " --trials %lld", (long long)o->session.max_trials);
     if (!o->session.vendors) kiln_text_add(&t, " --no-vendor");
-    if (!given) kiln_text_printf(&t, " --suite %s", o->suite);
+    if (!given) kiln_text_printf(&t, " --suite %s", suite_name(o));
     for (int i = 0; given && i < o->n_words; i++) kiln_text_add(&t, " "), quote(&t, o->words[i]);
     snprintf(s->command, sizeof s->command, "%s", kiln_text_get(&t));
     kiln_text_free(&t);
+}
+
+/* Problems' texts first: they need no device. */
+static int check_words(const options *o, kiln_error *e) {
+    int status = KILN_OK;
+    for (int i = 0; i < o->n_words && !status; i++) {
+        kiln_problem p;
+        status = kiln_problem_parse(&p, o->words[i], e);
+    }
+    return status;
 }
 
 /* Device, problems and session as the options say. */
@@ -291,15 +325,11 @@ static int open_session(kiln_session *s, options *o, kiln_arena *arena, kiln_err
     const kiln_target *target;
     kiln_caps caps;
     kiln_text why = {0};
-    kiln_suite suite = {o->n_words, (const char *const *)o->words, NULL};
-    int status = KILN_OK;
-    for (int i = 0; i < o->n_words && !status; i++) { /* texts first: they need no device */
-        kiln_problem p;
-        status = kiln_problem_parse(&p, o->words[i], e);
-    }
+    kiln_suite suite = {.n = o->n_words, .problem = (const char *const *)o->words};
+    int status = check_words(o, e);
     if (!status) status = kiln_device_choose(o->session.device, &target, &caps, &why, e);
     kiln_text_free(&why);
-    if (!status && !o->n_words) status = kiln_suite_load(o->suite, &caps, arena, &suite, e);
+    if (!status && !o->n_words) status = kiln_suite_load(suite_name(o), &caps, arena, &suite, e);
     if (!status)
         status = kiln_session_open(s, &o->session, suite.problem, suite.weight, suite.n, e);
     if (!status) note_command(s, o, o->n_words > 0);
@@ -410,6 +440,78 @@ static int command_again(int argc, char **argv, bool emit) {
     kiln_arena_free(&arena);
     free(s);
     return status ? bad(&e) : 0;
+}
+
+/* ---- bench ---- */
+
+/* What to measure: the words, a suite, or what the library was tuned for. */
+static int bench_problems(const options *o, const kiln_caps *caps, kiln_arena *arena,
+                          kiln_suite *out, kiln_error *e) {
+    *out = (kiln_suite){.n = o->n_words, .problem = (const char *const *)o->words};
+    if (o->n_words) return KILN_OK;
+    if (o->library && !o->suite) return kiln_versus_problems(o->library, caps, arena, out, e);
+    return kiln_suite_load(suite_name(o), caps, arena, out, e);
+}
+
+/* A library of the best records, beside the compiled units of the session. */
+static int bench_emit(const options *o, const kiln_suite *suite, char path[1024], kiln_error *e) {
+    kiln_session *s = calloc(1, sizeof *s);
+    if (!s) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a session");
+    kiln_session_options quiet = o->session;
+    quiet.quiet = true;
+    int status = kiln_session_open(s, &quiet, suite->problem, suite->weight, suite->n, e);
+    if (!status) status = kiln_session_recall(s, e);
+    snprintf(path, 1024, "%s/bench-%d.kiln", s->cache, (int)getpid());
+    if (!status) status = kiln_publish_library(s, path, true, e);
+    kiln_session_close(s);
+    free(s);
+    return status;
+}
+
+static int bench(const options *o, kiln_arena *arena, kiln_error *e) {
+    const kiln_target *target;
+    kiln_caps caps;
+    kiln_suite suite;
+    kiln_text why = {0};
+    char made[1024] = "", store[1024];
+    int status = check_words(o, e);
+    if (!status) status = kiln_device_choose(o->session.device, &target, &caps, &why, e);
+    kiln_text_free(&why);
+    if (!status) status = bench_problems(o, &caps, arena, &suite, e);
+    if (!status && !o->library) status = bench_emit(o, &suite, made, e);
+    snprintf(store, sizeof store, "%s%s",
+             o->session.store_path ? o->session.store_path : o->session.out,
+             o->session.store_path ? "" : "/kiln.db");
+    kiln_versus_options v = {.library = o->library ? o->library : made,
+                             .name = o->library ? o->library : store,
+                             .caps = &caps,
+                             .seconds = o->seconds,
+                             .seed = o->session.seed,
+                             .hot = o->session.hot,
+                             .vendors = o->session.vendors,
+                             .json = o->json};
+    if (!status) status = kiln_versus_run(&v, &suite, e);
+    if (*made) unlink(made);
+    return status;
+}
+
+static int command_bench(int argc, char **argv) {
+    options o;
+    kiln_arena arena = {0};
+    kiln_error e = {0};
+    int status = parse_options(argc, argv, &o);
+    if (status) return status;
+    if (o.help) return fputs(help, stdout), 0;
+    if (o.library && o.session.store_path)
+        return usage("bench takes --library or --store, not both", NULL);
+    if (o.suite && o.n_words) return usage("bench takes --suite or problems, not both", NULL);
+    catch_signals();
+    status = bench(&o, &arena, &e);
+    kiln_arena_free(&arena);
+    if (!status) return 0;
+    bad(&e);
+    bool ran = status == KILN_WRONG || status == KILN_DRIVER;
+    return status == KILN_INTERRUPTED ? EXIT_INTERRUPTED : ran ? 1 : EXIT_BAD;
 }
 
 /* ---- devices ---- */
@@ -742,6 +844,7 @@ int main(int argc, char **argv) {
     if (!strcmp(word, "show")) return command_show(argc, argv);
     if (!strcmp(word, "emit")) return command_again(argc, argv, true);
     if (!strcmp(word, "report")) return command_again(argc, argv, false);
+    if (!strcmp(word, "bench")) return command_bench(argc, argv);
     if (!strcmp(word, "export")) return command_exchange(argc, argv, true);
     if (!strcmp(word, "import")) return command_exchange(argc, argv, false);
     if (!strcmp(word, "replay")) return command_replay(argc, argv);

@@ -9,10 +9,12 @@
  *                                                                        [{vendor,describe,rounds}]}
  * {"do":"odd", "problem", "schedule", "unit", "suffix", "seed"}        {"status", "record"}
  * {"do":"copy"}                                                        {"status", "bandwidth"}
+ * {"do":"versus", ...}                                                 tuner/versus.h
  */
 #include "base/hash.h"
 #include "tuner/bench.h"
 #include "tuner/unit.h"
+#include "tuner/versus.h"
 #include "tuner/worker.h"
 
 #include <math.h>
@@ -334,6 +336,7 @@ json_t *kiln_measure_handle(void *context, json_t *request) {
     if (!strcmp(what, "finals")) return handle_finals(c, request);
     if (!strcmp(what, "odd")) return handle_odd(c, request);
     if (!strcmp(what, "copy")) return handle_copy(c);
+    if (!strcmp(what, "versus")) return kiln_versus_handle(c, request);
     kiln_error e;
     kiln_fail(&e, KILN_BAD_INPUT, "the measuring worker does not know '%s'", what);
     return failed(&e);

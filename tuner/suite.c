@@ -80,37 +80,77 @@ static int take(const line *lines, size_t n, kiln_arena *arena, kiln_suite *out,
     double *weight = kiln_arena_alloc(arena, n * sizeof *weight);
     if (!problem || !weight) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a suite");
     for (size_t i = 0; i < n; i++) problem[i] = lines[i].problem, weight[i] = lines[i].weight;
-    *out = (kiln_suite){(int)n, problem, weight};
+    *out = (kiln_suite){.n = (int)n, .problem = problem, .weight = weight};
     return KILN_OK;
 }
 #define TAKE(lines) take(lines, sizeof(lines) / sizeof *(lines), arena, out, e)
 
-/* One problem a line. Every line is parsed here, so that a mistake costs nothing but a message. */
+/* A file in work. */
+typedef struct reading {
+    const char *path;
+    kiln_arena *arena;
+    int n, number;
+    const char **problem, **group, *label;
+    double *weight;
+} reading;
+
+static int start(reading *r, kiln_error *e) {
+    r->problem = kiln_arena_alloc(r->arena, KILN_PROBLEMS_MAX * sizeof *r->problem);
+    r->group = kiln_arena_alloc(r->arena, KILN_PROBLEMS_MAX * sizeof *r->group);
+    r->weight = kiln_arena_alloc(r->arena, KILN_PROBLEMS_MAX * sizeof *r->weight);
+    bool enough = r->problem && r->group && r->weight;
+    return enough ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a suite");
+}
+
+/* "[squares]" */
+static int take_label(reading *r, char *one, kiln_error *e) {
+    size_t n = strlen(one), inner = strspn(one + 1, "abcdefghijklmnopqrstuvwxyz"
+                                                    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+    if (inner < 1 || inner > 40 || n != inner + 2 || one[n - 1] != ']')
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "%s, line %d: a group is one word of letters, digits, - _ . in brackets, "
+                         "like [squares]",
+                         r->path, r->number);
+    one[n - 1] = 0;
+    r->label = kiln_arena_strdup(r->arena, one + 1);
+    return r->label ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a suite");
+}
+
+static int take_problem(reading *r, const char *one, kiln_error *e) {
+    kiln_problem p;
+    kiln_error why;
+    if (r->n == KILN_PROBLEMS_MAX)
+        return kiln_fail(e, KILN_BAD_INPUT, "%s holds more than %d problems", r->path, r->n);
+    if (kiln_problem_parse(&p, one, &why))
+        return kiln_fail(e, KILN_BAD_INPUT, "%s, line %d: %.400s", r->path, r->number, why.text);
+    r->weight[r->n] = 1;
+    r->group[r->n] = r->label;
+    r->problem[r->n++] = kiln_arena_strdup(r->arena, one);
+    return KILN_OK;
+}
+
+static int take_line(reading *r, char *one, kiln_error *e) {
+    r->number++;
+    one[strcspn(one, "#\r")] = 0;
+    one += strspn(one, " \t");
+    size_t n = strlen(one);
+    while (n && (one[n - 1] == ' ' || one[n - 1] == '\t')) one[--n] = 0;
+    if (!n) return KILN_OK;
+    return *one == '[' ? take_label(r, one, e) : take_problem(r, one, e);
+}
+
+/* Every line is parsed here, so that a mistake costs nothing but a message. */
 static int read_file(const char *path, kiln_arena *arena, kiln_suite *out, kiln_error *e) {
     size_t size;
+    reading r = {.path = path, .arena = arena};
     char *text = kiln_file_read(path, &size, e);
     if (!text) return e->status;
-    const char **problem = kiln_arena_alloc(arena, KILN_PROBLEMS_MAX * sizeof *problem);
-    double *weight = kiln_arena_alloc(arena, KILN_PROBLEMS_MAX * sizeof *weight);
-    int n = 0, number = 0, status = problem && weight ? KILN_OK : KILN_NO_MEMORY;
     char *rest = text, *one;
-    while (!status && (one = strsep(&rest, "\n"))) {
-        kiln_problem p;
-        kiln_error why;
-        number++;
-        one[strcspn(one, "#\r")] = 0;
-        one += strspn(one, " \t");
-        if (!*one) continue;
-        if (n == KILN_PROBLEMS_MAX)
-            status = kiln_fail(e, KILN_BAD_INPUT, "%s holds more than %d problems", path, n);
-        else if (kiln_problem_parse(&p, one, &why))
-            status = kiln_fail(e, KILN_BAD_INPUT, "%s, line %d: %.400s", path, number, why.text);
-        else
-            weight[n] = 1, problem[n++] = kiln_arena_strdup(arena, one);
-    }
+    int status = start(&r, e);
+    while (!status && (one = strsep(&rest, "\n"))) status = take_line(&r, one, e);
     free(text);
-    if (!status && !n) status = kiln_fail(e, KILN_BAD_INPUT, "%s holds no problem", path);
-    *out = (kiln_suite){n, problem, weight};
+    if (!status && !r.n) status = kiln_fail(e, KILN_BAD_INPUT, "%s holds no problem", path);
+    *out = (kiln_suite){.n = r.n, .problem = r.problem, .weight = r.weight, .group = r.group};
     return status;
 }
 
