@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -229,6 +230,32 @@ static void test_as_c(void **state) {
     }
 }
 
+/* Beyond 2^32 pieces: one source row, read again for each of 2^28 and some rows; of the 64 GiB only
+ * the pages of the last block are ever there. */
+static void test_many_pieces(void **state) {
+    (void)state;
+    const i64 rows = ((i64)1 << 28) + 3, pitch = 256, cols = 250;
+    u8 source[250];
+    u8 *workspace = mmap(0, (size_t)(rows * pitch), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (workspace == MAP_FAILED) {
+        print_message("SKIPPED: 64 GiB of addresses are not to be had\n");
+        skip();
+    }
+    for (i64 i = 0; i < cols; i++) source[i] = (u8)(1 + pick(255));
+    now.first = source;
+    now.end = source + cols;
+    now.block = (int)(rows * pitch / 16 / 512);
+    now.batch = 0;
+    for (now.thread = 0; now.thread < 256; now.thread++)
+        copy_1(source, workspace, 0, rows, cols, 0, 0, pitch, 1);
+    for (i64 r = rows - 3; r < rows; r++) {
+        assert_memory_equal(workspace + r * pitch, source, (size_t)cols);
+        assert_memory_equal(workspace + r * pitch + cols, "\0\0\0\0\0", 6);
+    }
+    munmap(workspace, (size_t)(rows * pitch));
+}
+
 /* ---------------------------------------------------------------- on a device */
 
 static const kiln_target *target;
@@ -412,6 +439,7 @@ static void test_nvrtc(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_c),
+        cmocka_unit_test(test_many_pieces),
         cmocka_unit_test(test_on_device),
         cmocka_unit_test(test_nvrtc),
     };
