@@ -50,14 +50,21 @@ double kiln_type_roundoff(kiln_type t) {
     return types[t].roundoff;
 }
 
+/* A normal number is a double with the same exponent and fraction; ldexp would take most of the time
+ * in which a reference checks a row. */
 static double decode(const format *f, uint32_t bits) {
     uint32_t magnitude = bits & ~f->sign;
-    double sign = bits & f->sign ? -1 : 1;
-    if (magnitude > f->top) return magnitude == f->infinity ? sign * INFINITY : NAN;
-    int exponent = (int)(magnitude >> f->mantissa);
-    uint32_t fraction = magnitude & ((1u << f->mantissa) - 1);
-    if (exponent) fraction |= 1u << f->mantissa;
-    return sign * ldexp(fraction, (exponent ? exponent : 1) - f->bias - f->mantissa);
+    double value;
+    if (magnitude > f->top)
+        value = magnitude == f->infinity ? INFINITY : NAN;
+    else if (magnitude >> f->mantissa == 0)
+        value = magnitude / f->steps;
+    else {
+        uint64_t wide = (((uint64_t)(1023 - f->bias) << f->mantissa) + magnitude)
+                        << (52 - f->mantissa);
+        memcpy(&value, &wide, sizeof value);
+    }
+    return bits & f->sign ? -value : value;
 }
 
 /* Rounds the double's own bits to nearest even, so that no value is rounded twice. Where the
@@ -75,32 +82,28 @@ static uint32_t encode(const format *f, double x) {
     return sign | (bits > f->top ? f->over : (uint32_t)bits);
 }
 
+/* One case per type with a size of its own: a copy of a size known only here would be a call. */
 double kiln_type_read(kiln_type t, const void *p) {
-    union {
-        double f64;
-        float f32;
-        uint16_t u16;
-        uint8_t u8;
-        int32_t i32;
-        int8_t i8;
-    } v;
-    memcpy(&v, p, kiln_type_bytes(t));
+    double f64;
+    float f32;
+    uint16_t u16;
+    int32_t i32;
     switch (t) {
     case KILN_F64:
-        return v.f64;
+        return memcpy(&f64, p, sizeof f64), f64;
     case KILN_F32:
     case KILN_TF32:
-        return v.f32;
+        return memcpy(&f32, p, sizeof f32), f32;
     case KILN_F16:
     case KILN_BF16:
-        return decode(&formats[t], v.u16);
+        return memcpy(&u16, p, sizeof u16), decode(&formats[t], u16);
     case KILN_E4M3:
     case KILN_E5M2:
-        return decode(&formats[t], v.u8);
+        return decode(&formats[t], *(const uint8_t *)p);
     case KILN_I32:
-        return v.i32;
+        return memcpy(&i32, p, sizeof i32), i32;
     case KILN_I8:
-        return v.i8;
+        return *(const int8_t *)p;
     default:
         assert(!"a type with elements");
         return NAN;

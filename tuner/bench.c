@@ -16,9 +16,10 @@ enum {
     GUARD = 4096, /* bytes before and after every buffer */
     SETS_MAX = 1024,
     SAMPLES_MAX = 100,
-    CHECKED_ROWS = 3,  /* rows of the reference that the C evaluator repeats */
-    REPLAYS_MAX = 256, /* launches in one timed batch */
-    REGIONS = 64,      /* timed stretches that a target keeps apart */
+    CHECKED_ROWS = 3,   /* rows of the reference that the C evaluator repeats */
+    LONG_ROW = 1 << 24, /* multiplications: of such rows, which take seconds, only one */
+    REPLAYS_MAX = 256,  /* launches in one timed batch */
+    REGIONS = 64,       /* timed stretches that a target keeps apart */
 };
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
@@ -261,7 +262,8 @@ static int check_reference(kiln_bench *b, kiln_error *e) {
     host_rows h = {0};
     const kiln_operand *o = &b->p.operand[b->output[0]];
     int status = open_rows(b, &h, e);
-    for (int i = 0; i < CHECKED_ROWS && !status; i++) {
+    double row_work = b->g->flops(&b->p) / 2 / (double)(o->rows * o->batch);
+    for (int i = 0; i < (row_work > LONG_ROW ? 1 : CHECKED_ROWS) && !status; i++) {
         int64_t row = (int64_t)(kiln_random64(b->o.seed, 77 + (uint64_t)i) % (uint64_t)o->rows);
         int64_t batch = (int64_t)(kiln_random64(b->o.seed, 99 + (uint64_t)i) % (uint64_t)o->batch);
         status = check_row(b, &h, batch, row, e);
