@@ -14,15 +14,15 @@
  * destination are one store. To make them, a thread loads the one or two aligned 16-byte words in
  * which the elements lie, and shifts them into place (the second word is the neighbour's first: the
  * cache has it). Words that reach before the operand's first element or behind its last one are not
- * touched: there, elements are read one by one. The gaps between rows and between batches may be read.
+ * touched: there, elements are read one by one. The gaps between rows and batches may be read.
  *
  *     word  |..............AA|AAAAAAAAAAAAAA..|     shift = 14 bytes
  *     piece                 |AAAAAAAAAAAAAAAA|
  *
  * Transposing: a tile is 128 source lines of 128 bytes, 16 KB of local memory.
  *
- *     thread t: piece j = t % 8 of the lines around g = t / 8; four lines, of which PACK_E = 4 / size
- *     adjacent ones become words of one destination line each (2x2 or 4x4 exchanges in registers).
+ *     thread t: piece j = t % 8 of four lines around g = t / 8; PACK_E = 4 / size adjacent lines
+ *     become words of one destination line each (2x2 or 4x4 exchanges in registers).
  *     Local line r holds chunk x (16 bytes) at x ^ (r / PACK_V): the 32 words that a warp stores (8
  *     values of j, 4 of g) fall into 32 banks, and 8 threads that read a line's chunks do as well.
  *
@@ -40,9 +40,9 @@
  * in the destination without a gap. The source is aligned to its element. Sizes of 0: nothing is
  * touched.
  *
- * The file may be put into one unit several times: it undefines its parameters at the end. Without a
- * spill it takes 40 registers (64 to transpose), so 6 (4) blocks share an SM, and each thread has 2 to 4
- * (8) loads on their way. */
+ * The file may be put into one unit several times: it undefines its parameters at the end. It takes
+ * 40 registers without spills (64 to transpose), so 6 (4) blocks share an SM, and each thread has 2
+ * to 4 (8) loads on their way. */
 #ifndef PACK_TYPE
 #define PACK_TYPE bf16      /* bf16 f16 e4m3 e5m2 i8 f32 tf32 i32 */
 #define PACK_TRANSPOSE 1    /* 1: the source is stored cols x rows */
@@ -82,39 +82,49 @@
 #define PACK_FINISH CAT(PACK_ENTRY, _finish)
 #define PACK_SINGLY CAT(PACK_ENTRY, _singly)
 #define PACK_PUT CAT(PACK_ENTRY, _put)
+#define PACK_SURE CAT(PACK_ENTRY, _sure)
 
 /* A piece on its way. */
 typedef struct {
     uint4 low, high; /* the aligned words around it */
-    i64 at;          /* its first byte, from the source's */
-    int n;           /* elements wanted, 0 to PACK_V */
     int shift;       /* bytes from the word's begin to the piece's */
-    int whole;       /* both words lie inside the operand */
+    int singly;      /* elements to read one by one, as the words reach out of the operand */
 } PACK_LOAD;
 
 /* Starts the loads; `end` is the number of bytes from the operand's first element to its last. */
 FUNC void PACK_START(PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, i64 at, i64 end, int n)
 {
-    p->at = at;
-    p->n = n;
     p->shift = (int)(((u32)(size_t)source + (u32)at) & 15u);
     const i64 first = at - p->shift;
     const int two = p->shift + n * PACK_BYTES > 16;
-    p->whole = n > 0 && first >= 0 && first + (two ? 32 : 16) <= end;
+    const int whole = n > 0 && first >= 0 && first + (two ? 32 : 16) <= end;
+    p->singly = whole ? 0 : n;
     p->low.x = p->low.y = p->low.z = p->low.w = 0;
     p->high = p->low;
-    if (p->whole) p->low = PACK_READ(uint4, source + first);
-    if (p->whole && two) p->high = PACK_READ(uint4, source + first + 16);
+    if (whole) p->low = PACK_READ(uint4, source + first);
+    if (whole && two) p->high = PACK_READ(uint4, source + first + 16);
 }
 
+#if PACK_TRANSPOSE
+/* The same for PACK_V elements whose words are known to lie inside. */
+FUNC void PACK_SURE(PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, i64 at)
+{
+    p->shift = (int)(((u32)(size_t)source + (u32)at) & 15u);
+    p->singly = 0;
+    p->low = PACK_READ(uint4, source + (at - p->shift));
+    p->high = p->low; /* of no account without a shift */
+    if (p->shift) p->high = PACK_READ(uint4, source + (at - p->shift) + 16);
+}
+#endif
+
 /* At the operand's ends: the first element goes in last, behind it come zeros. */
-FUNC void PACK_SINGLY(const PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, u32 *w)
+FUNC void PACK_SINGLY(int n, const GLOBAL u8 *RESTRICT source, i64 at, u32 *w)
 {
     u64 low = 0, high = 0;
     UNROLL_N(1)
-    for (int e = p->n - 1; e >= 0; e--) {
+    for (int e = n - 1; e >= 0; e--) {
         high = high << 8 * PACK_BYTES | low >> (64 - 8 * PACK_BYTES);
-        low = low << 8 * PACK_BYTES | PACK_READ(PACK_ELEMENT, source + p->at + e * PACK_BYTES);
+        low = low << 8 * PACK_BYTES | PACK_READ(PACK_ELEMENT, source + at + e * PACK_BYTES);
     }
     w[0] = (u32)low;
     w[1] = (u32)(low >> 32);
@@ -123,14 +133,14 @@ FUNC void PACK_SINGLY(const PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, u32 
 }
 
 /* The piece's four words; what lies behind its n elements is not defined. */
-FUNC void PACK_FINISH(const PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, u32 *to)
+FUNC void PACK_FINISH(const PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, i64 at, u32 *to)
 {
     u32 w[8] = {p->low.x, p->low.y, p->low.z, p->low.w, p->high.x, p->high.y, p->high.z, p->high.w};
     UNROLL for (int i = 0; i < 6; i++) w[i] = p->shift & 8 ? w[i + 2] : w[i];
     UNROLL for (int i = 0; i < 5; i++) w[i] = p->shift & 4 ? w[i + 1] : w[i];
     UNROLL for (int i = 0; i < 4; i++)
         to[i] = (u32)(((u64)w[i + 1] << 32 | w[i]) >> ((p->shift & (4 - PACK_BYTES)) * 8));
-    if (!p->whole) PACK_SINGLY(p, source, to);
+    if (p->singly) PACK_SINGLY(p->singly, source, at, to);
 }
 
 #if PACK_TRANSPOSE
@@ -138,6 +148,8 @@ FUNC void PACK_FINISH(const PACK_LOAD *p, const GLOBAL u8 *RESTRICT source, u32 
 #define PACK_LINES 128                     /* destination columns of a tile */
 #define PACK_ROWS (8 * PACK_V)             /* destination rows of a tile */
 #define PACK_CHUNKS (PACK_LINES / PACK_V)  /* 16-byte chunks of a local line */
+/* Line l of a thread, counted from its first. */
+#define PACK_LINE(l) ((l) / PACK_E * 32 * PACK_E + (l) % PACK_E)
 
 /* Word c / PACK_E of local line r. */
 FUNC void PACK_PUT(LOCAL u32 *tile, int r, int word, u32 value)
@@ -158,14 +170,22 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
     const i64 left = rows - row0 - j * PACK_V;
     const int n = left > PACK_V ? PACK_V : left > 0 ? (int)left : 0;
 
+    const i64 col = col0 + g * PACK_E;
+    const i64 at = (BLOCK(1) * stride + col * ld + row0 + j * PACK_V) * PACK_BYTES;
+    const i64 line_bytes = ld * PACK_BYTES;
     PACK_LOAD load[4];
-    UNROLL for (int l = 0; l < 4; l++) {
-        const i64 col = col0 + (g + l / PACK_E * 32) * PACK_E + l % PACK_E;
-        const i64 at = (BLOCK(1) * stride + col * ld + row0 + j * PACK_V) * PACK_BYTES;
-        PACK_START(&load[l], source, at, end, col < cols ? n : 0);
-    }
+    /* one check for all lines of nearly every thread */
+    if (n > 0 && col + PACK_LINE(3) < cols && at >= 15 &&
+        at + PACK_LINE(3) * line_bytes + 32 <= end)
+        UNROLL for (int l = 0; l < 4; l++)
+            PACK_SURE(&load[l], source, at + PACK_LINE(l) * line_bytes);
+    else
+        UNROLL for (int l = 0; l < 4; l++)
+            PACK_START(&load[l], source, at + PACK_LINE(l) * line_bytes, end,
+                       col + PACK_LINE(l) < cols ? n : 0);
     u32 line[4][4];
-    UNROLL for (int l = 0; l < 4; l++) PACK_FINISH(&load[l], source, line[l]);
+    UNROLL for (int l = 0; l < 4; l++) 
+        PACK_FINISH(&load[l], source, at + PACK_LINE(l) * line_bytes, line[l]);
 
     LOCAL u32 *words = (LOCAL u32 *)tile;
     UNROLL for (int i = 0; i < 4; i++) {
@@ -194,9 +214,9 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
     workspace += offset + BLOCK(1) * rows * pitch * PACK_BYTES;
     UNROLL for (int k = 0; k < 4; k++) {
         const int x = t + k * PACK_THREADS, r = x / PACK_CHUNKS, chunk = x % PACK_CHUNKS;
-        const i64 row = row0 + r, col = col0 + chunk * PACK_V;
-        if (row < rows && col < pitch)
-            *(GLOBAL uint4 *)(workspace + (row * pitch + col) * PACK_BYTES) =
+        const i64 row = row0 + r, to = col0 + chunk * PACK_V;
+        if (row < rows && to < pitch)
+            *(GLOBAL uint4 *)(workspace + (row * pitch + to) * PACK_BYTES) =
                 tile[r * PACK_CHUNKS + (chunk ^ r / PACK_V)];
     }
 }
@@ -204,6 +224,7 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
 #undef PACK_LINES
 #undef PACK_ROWS
 #undef PACK_CHUNKS
+#undef PACK_LINE
 
 #else
 
@@ -211,7 +232,7 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
 #define PACK_KEPT(i, n) ((n) * PACK_BYTES - 4 * (i)) /* bytes, below 0 and above 4 as well */
 #define PACK_MASK(kept) ((kept) >= 4 ? ~0u : (kept) <= 0 ? 0u : (1u << 8 * (kept)) - 1u)
 
-/* The destination is one run of pieces: thread t of a block has pieces t, t + 256, ... of its part. */
+/* The destination is one run of pieces: thread t of a block has t, t + 256, ... of its part. */
 KERNEL_REGS(PACK_THREADS, 1, 1, PACK_PIECES > 2 ? 64 : 40)
 PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 offset, i64 rows,
            i64 cols, i64 ld, i64 stride, i64 pitch, i64 batch)
@@ -220,25 +241,28 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
     const i64 first = BLOCK(0) * (i64)(PACK_THREADS * PACK_PIECES) + THREAD(0);
     const i64 end = ((batch - 1) * stride + (rows - 1) * ld + cols) * PACK_BYTES;
     PACK_LOAD load[PACK_PIECES];
+    i64 at[PACK_PIECES];
+    int n[PACK_PIECES];
     UNROLL for (int u = 0; u < PACK_PIECES; u++) {
         const i64 q = first + u * PACK_THREADS;
-        i64 at = 0, left = 0;
+        i64 left = 0;
+        at[u] = 0;
         if (q < pieces) {
             /* a division of 64 bits takes a hundred instructions */
             const i64 row = pieces >> 32 == 0 ? (i64)((u32)q / (u32)across) : q / across;
             const i64 col = (q - row * across) * PACK_V;
-            at = (BLOCK(1) * stride + row * ld + col) * PACK_BYTES;
+            at[u] = (BLOCK(1) * stride + row * ld + col) * PACK_BYTES;
             left = cols - col;
         }
-        const int n = left > PACK_V ? PACK_V : left > 0 ? (int)left : 0;
-        PACK_START(&load[u], source, at, end, n);
+        n[u] = left > PACK_V ? PACK_V : left > 0 ? (int)left : 0;
+        PACK_START(&load[u], source, at[u], end, n[u]);
     }
     UNROLL for (int u = 0; u < PACK_PIECES; u++) {
         const i64 q = first + u * PACK_THREADS;
         u32 w[4];
-        PACK_FINISH(&load[u], source, w);
-        if (load[u].n < PACK_V)
-            UNROLL for (int i = 0; i < 4; i++) w[i] &= PACK_MASK(PACK_KEPT(i, load[u].n));
+        PACK_FINISH(&load[u], source, at[u], w);
+        if (n[u] < PACK_V)
+            UNROLL for (int i = 0; i < 4; i++) w[i] &= PACK_MASK(PACK_KEPT(i, n[u]));
         uint4 v;
         v.x = w[0];
         v.y = w[1];
@@ -276,3 +300,4 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
 #undef PACK_FINISH
 #undef PACK_SINGLY
 #undef PACK_PUT
+#undef PACK_SURE
