@@ -40,7 +40,7 @@ GENERATE_SRC := $(filter-out %.k.c,$(GENERATE_SRC))
 CORE_SRC    := $(filter-out %.k.c,$(CORE_SRC))
 TUNER_SRC   := $(wildcard results/*.c) $(wildcard cost-model/*.c) $(wildcard search/*.c) \
                $(filter-out tuner/main.c,$(wildcard tuner/*.c))
-BODIES := $(wildcard kernels/*.k.c) $(wildcard kernels/*/*.k.c) $(wildcard kernels/*/*.cuh) \
+BODIES := $(wildcard kernels/*.k.c) $(wildcard kernels/*/*.k.c) $(wildcard kernels/*/*.cuh kernels/*/*/*.cuh) \
           $(wildcard kernels/*/*.hip.h) $(wildcard targets/*/dialect.h)
 
 FAMILIES   := $(patsubst kernels/%/launch.c,%,$(wildcard kernels/*/launch.c))

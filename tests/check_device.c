@@ -3,6 +3,7 @@
  *     build/check_device [--target cuda[:0]] [--family matmul] [--variant mma_sm80] [--count 20]
  *                        [--seed 1] [--problem "TEXT" [--schedule "TEXT"]]
  *     build/check_device --time [--target ..] [--variant ..] [--count 8] "PROBLEM"...
+ *     build/check_device --time .. --variant V --knobs "tm=128 tn=256" [--knobs ..] "PROBLEM"...
  *
  * The first form walks every target, device, family and variant of the registries: random problems
  * (types, layouts, odd and tile-edge sizes, statements) times random legal schedules. Outputs are
@@ -10,6 +11,7 @@
  * evaluate_row. A failure is one line and the command that repeats it.
  * The second form also times: the start schedule and --count random ones, over rotating operands
  * of three times the last-level cache, then the best of them in turns with the vendors' kernels.
+ * The third times the start schedule with some of its knobs changed instead of random ones.
  * Exit status: 0 all passed, 1 a failure, 2 bad arguments. */
 #include "base/hash.h"
 #include "kernels/emit.h"
@@ -28,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GUARD = 4096, UNIT_MAX = 4, ROWS_CHECKED = 24, SCHEDULES = 3, PROBLEMS_MAX = 16 };
+enum { GUARD = 4096, UNIT_MAX = 4, ROWS_CHECKED = 24, SCHEDULES = 3, PROBLEMS_MAX = 16, KNOBS_MAX = 40 };
 static const uint32_t guard_pattern = 0x5ca1ab1eu, poison_pattern = 0xffffffffu;
 
 static struct {
@@ -38,6 +40,8 @@ static struct {
     bool time;
     int n_problems;
     const char *problems[PROBLEMS_MAX];
+    int n_knobs;
+    const char *knobs[KNOBS_MAX];
 } option = {.count = -1, .seed = 1};
 
 static int failures, checked, refused; /* refused: compiled, and the driver says it cannot run */
@@ -595,6 +599,32 @@ static bool random_schedule(const kiln_variant_generator *v, const kiln_problem 
     return false;
 }
 
+/* "tm=128 tn=256" over the start schedule; says why when that is not legal. */
+static bool changed_schedule(const kiln_variant_generator *v, const kiln_problem *p,
+                             const kiln_caps *caps, const char *knobs, kiln_schedule *s) {
+    kiln_text text = {0}, why = {0};
+    kiln_error e = {0};
+    kiln_schedule start = v->start(p, caps);
+    kiln_text_printf(&text, "%s", v->variant->name);
+    for (const kiln_knob *k = v->variant->knobs; k->name; k++) {
+        char word[40];
+        size_t n = (size_t)snprintf(word, sizeof word, "%s=", k->name);
+        const char *given = strstr(knobs, word);
+        while (given && given > knobs && given[-1] != ' ') given = strstr(given + 1, word);
+        int value = given ? atoi(given + n) : kiln_schedule_get(&start, k->name);
+        kiln_text_printf(&text, " %s=%d", k->name, value);
+    }
+    bool ok = !kiln_schedule_parse(p->family, s, kiln_text_get(&text), &e);
+    if (!ok) printf("  %s: %s\n", knobs, e.text);
+    if (ok && !v->variant->legal(p, caps, s, &why)) {
+        printf("  %s: %s\n", knobs, kiln_text_get(&why));
+        ok = false;
+    }
+    kiln_text_free(&text);
+    kiln_text_free(&why);
+    return ok;
+}
+
 /* The start schedule (for the first), then random ones. */
 static bool candidate(const kiln_variant_generator *v, const kiln_problem *p, const kiln_caps *caps,
                       int index, kiln_schedule *s) {
@@ -882,21 +912,25 @@ static void add_vendors(race *r) {
 /* ---- one problem on one device */
 
 static void gather_runners(race *r, const kiln_generator *g, unit *units, int *n_units) {
-    int schedules = 1 + (option.count >= 0 ? option.count : 8),
-        per_unit = r->b->caps.arch_number ? 1 : UNIT_MAX;
+    int per_unit = r->b->caps.arch_number ? 1 : UNIT_MAX;
+    int schedules = option.n_knobs ? option.n_knobs : 1 + (option.count >= 0 ? option.count : 8);
     for (const kiln_variant_generator *v = g->variants; v->variant; v++) {
         if (!wanted(option.variant, v->variant->name) || !v->applies(r->p, &r->b->caps, NULL))
             continue;
         for (int i = 0; i < schedules && r->n < RUNNERS_MAX; i++) {
             unit *u = &units[*n_units];
             u->problem = *r->p;
-            if (!candidate(v, r->p, &r->b->caps, i, &u->schedule[u->n])) break;
+            if (option.n_knobs ? !changed_schedule(v, r->p, &r->b->caps, option.knobs[i],
+                                                   &u->schedule[u->n])
+                               : !candidate(v, r->p, &r->b->caps, i, &u->schedule[u->n]))
+                continue;
             runner *x = &r->runner[r->n++];
             memset(x, 0, sizeof *x);
             x->u = u, x->index = u->n++;
             kiln_text text = {0};
             schedule_text(&u->schedule[x->index], &text);
-            snprintf(x->name, sizeof x->name, "%s%s", i ? "" : "[start] ", kiln_text_get(&text));
+            snprintf(x->name, sizeof x->name, "%s%s", i || option.n_knobs ? "" : "[start] ",
+                     kiln_text_get(&text));
             kiln_text_free(&text);
             if (u->n == per_unit) ++*n_units;
         }
@@ -1023,7 +1057,8 @@ static int usage(const char *what) {
         "check_device: %s\n"
         "usage: check_device [--target cuda|opencl:1|..] [--family F] [--variant V] [--count N]\n"
         "                    [--seed S] [--problem TEXT [--schedule TEXT]]\n"
-        "       check_device --time [--target T] [--variant V] [--count N] PROBLEM...\n",
+        "       check_device --time [--target T] [--variant V] [--count N] PROBLEM...\n"
+        "       check_device --time [--target T] --variant V --knobs KNOBS [--knobs ..] PROBLEM...\n",
         what);
     return 2;
 }
@@ -1047,16 +1082,19 @@ static int parse_arguments(int argc, char **argv) {
         long long value;
         const char **text = text_option(argv[i]);
         bool count = !strcmp(argv[i], "--count"), seed = !strcmp(argv[i], "--seed");
+        bool knobs = !strcmp(argv[i], "--knobs") && option.n_knobs < KNOBS_MAX;
         if (!strcmp(argv[i], "--time"))
             option.time = true;
         else if (argv[i][0] != '-' && option.n_problems < PROBLEMS_MAX)
             option.problems[option.n_problems++] = argv[i];
-        else if (!text && !count && !seed)
+        else if (!text && !count && !seed && !knobs)
             return usage(argv[i]);
         else if (i + 1 == argc)
             return usage("an option without its value");
         else if (text)
             *text = argv[++i];
+        else if (knobs)
+            option.knobs[option.n_knobs++] = argv[++i];
         else if (!number(argv[++i], &value))
             return usage("a number from 0 to 999999 is needed");
         else if (count)

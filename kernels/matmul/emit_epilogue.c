@@ -112,7 +112,9 @@ static void open_function(kiln_text *out, const char *name, const char *sum) {
                      name, sum);
 }
 
-void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width) {
+/* keep: `out` goes to value[] instead of memory. */
+static void emit_elements(kiln_text *out, const kiln_problem *p, const char *name, int width,
+                          bool keep) {
     kiln_emit_part part = {.outputs = true,
                            .indent = "        ",
                            .operand = name_operand,
@@ -120,8 +122,8 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
     bool read[KILN_OPERANDS_MAX] = {false};
     kiln_body_reads(&p->body, &part, read, p->n_operands);
     kiln_text_add(out, "#define REAL float\n");
-    open_function(out, name, "const ACC *sum");
-    if (exact(p)) {
+    open_function(out, name, keep ? "const ACC *sum, float *value" : "const ACC *sum");
+    if (exact(p) && !keep) {
         kiln_text_printf(out, "    WRITE_N(i32, %d, p_out, %s, sum);\n}\n#undef REAL\n", width,
                          position(p, MATMUL_OUT));
         return;
@@ -143,10 +145,19 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
     kiln_body_emit(&p->body, &part, out);
     for (int i = 0; i < p->n_operands; i++)
         if (p->operand[i].output) keep_output(out, &p->operand[i]);
+    if (keep) kiln_text_add(out, "        value[i] = o_out;\n");
     kiln_text_add(out, "    }\n");
     for (int i = 0; i < p->n_operands; i++)
-        if (p->operand[i].output) write_output(out, p, i, width);
-    kiln_text_add(out, "}\n#undef REAL\n");
+        if (p->operand[i].output && !(keep && i == MATMUL_OUT)) write_output(out, p, i, width);
+    kiln_text_add(out, keep ? "    (void)w_out;\n}\n#undef REAL\n" : "}\n#undef REAL\n");
+}
+
+void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width) {
+    emit_elements(out, p, name, width, false);
+}
+
+void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *name, int width) {
+    emit_elements(out, p, name, width, true);
 }
 
 /* ---- the same on one vector (REAL) of a CPU: VLOAD and VSTORE take any alignment */

@@ -439,8 +439,10 @@ static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *
 FORWARD(cpu)
 FORWARD(simt)
 FORWARD(mma_sm80)
+FORWARD(wgmma_sm90)
 
-static const kiln_variant_generator variants[] = {ROW(cpu), ROW(simt), ROW(mma_sm80), {0}};
+static const kiln_variant_generator variants[] = {ROW(cpu), ROW(simt), ROW(mma_sm80), ROW(wgmma_sm90),
+                                                  {0}};
 
 const kiln_generator kiln_generator_matmul = {
     .family = &kiln_family_matmul,

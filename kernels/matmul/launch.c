@@ -255,7 +255,8 @@ bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, 
 }
 
 static const kiln_variant *const variants[] = {&kiln_matmul_cpu, &kiln_matmul_simt,
-                                               &kiln_matmul_mma_sm80, NULL};
+                                               &kiln_matmul_mma_sm80,
+                                               &kiln_matmul_wgmma_sm90, NULL};
 
 const kiln_family kiln_family_matmul = {
     .name = "matmul",

@@ -21,6 +21,7 @@ typedef struct matmul {
     kiln_type a, b, out;
     kiln_type acc; /* F32, or I32 for i8 x i8 */
     bool ta, tb;
+    bool fast;  /* 8-bit floats: sums may stay in the tensor cores' narrow accumulator */
     bool plain; /* the statements are just "out = acc": an I32 result is stored exactly */
 } matmul;
 
@@ -52,12 +53,18 @@ void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_prob
  * that row < m and col + width <= n; a width above 1 needs kiln_matmul_epilogue_aligned. */
 void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width);
 
+/* The same, but `out` is left, before rounding, in value[width] instead of being stored:
+ *     FUNC void NAME(<name>)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
+ *                            float *value) */
+void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *name, int width);
+
 /* The same for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment. */
 void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name);
 
 extern const kiln_family kiln_family_matmul;
-extern const kiln_variant kiln_matmul_cpu, kiln_matmul_simt, kiln_matmul_mma_sm80;
+extern const kiln_variant kiln_matmul_cpu, kiln_matmul_simt, kiln_matmul_mma_sm80,
+    kiln_matmul_wgmma_sm90;
 extern const kiln_variant_generator kiln_matmul_cpu_generator, kiln_matmul_simt_generator,
-    kiln_matmul_mma_sm80_generator;
+    kiln_matmul_mma_sm80_generator, kiln_matmul_wgmma_sm90_generator;
 
 #endif

@@ -152,6 +152,7 @@ static int map_type(uint8_t type) {
     case KILN_F64:
         return CU_TENSOR_MAP_DATA_TYPE_FLOAT64;
     case KILN_F32:
+    case KILN_TF32: /* as it is: the tensor cores ignore the low bits */
         return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
     case KILN_F16:
         return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;

@@ -1,0 +1,339 @@
+/* wgmma_sm90: legality, geometry and arguments. wgmma_sm90/parameters.cuh has the picture. */
+#include "kernels/matmul/matmul.h"
+
+enum {
+    TM,
+    TN,
+    TK,
+    CONSUMERS,
+    PINGPONG,
+    SWAP,
+    STAGES,
+    CLUSTER_M,
+    CLUSTER_N,
+    GROUP,
+    ORDER,
+    STREAM,
+    TMA_STORE,
+    STORE,
+    EVICT
+};
+
+static const kiln_knob knobs[] = {
+    [TM] = {"tm", 128, "rows of a tile"},
+    [TN] = {"tn", 256, "columns of a tile"},
+    [TK] = {"tk", 64, "elements of k in a slot of the ring"},
+    [CONSUMERS] = {"consumers", 2, "warp groups that multiply"},
+    [PINGPONG] = {"pingpong", 0, "1: each of two consumers owns a tile, 0: they share one"},
+    [SWAP] = {"swap", 0, "1: columns of the result on wgmma's side of 64, rows on its side of 8"},
+    [STAGES] = {"stages", 4, "slots of the ring"},
+    [CLUSTER_M] = {"cluster_m", 1, "blocks along m that share tiles of b by multicast"},
+    [CLUSTER_N] = {"cluster_n", 1, "blocks along n that share tiles of a by multicast"},
+    [GROUP] = {"group", 8, "tiles across the walk that run side by side, for the L2 cache"},
+    [ORDER] = {"order", 0, "walk of the tiles: 0 groups of rows, 1 of columns, 2 Hilbert's curve"},
+    [STREAM] = {"stream", 0, "1: tiles beyond whole waves are cut along k, equally for all blocks"},
+    [TMA_STORE] = {"tma_store", 0, "1: results leave through shared memory and TMA"},
+    [STORE] = {"store", 8, "columns finished together: 8, 4, 2 or 1"},
+    [EVICT] = {"evict", 0, "operand that the L2 cache drops first: 0 neither, 1 b, 2 a"},
+    {0},
+};
+
+enum { LINE = 128, SHARED_ALIGNMENT = 1024 };
+
+/* What follows from the knobs; the names are those of parameters.cuh. */
+typedef struct shape {
+    int element, threads, x_tile, y_tile, x_wg, sums, cluster, cluster_x, cluster_y;
+    bool x_across, y_across, promote;
+    int out_bytes, slot_bytes, staged_bytes, shared_bytes;
+} shape;
+
+static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
+
+static int staged_bytes(const int *k, int consumers) {
+    if (k[SWAP]) return consumers * 16 * 68 * 4;
+    return k[TMA_STORE] ? consumers * 4 * 2 * 2048 : 0;
+}
+
+static shape shape_of(const matmul *v, const kiln_schedule *s) {
+    const int *k = s->value;
+    bool a_across = v->ta, b_across = !v->tb;
+    shape x = {.element = (int)kiln_type_bytes(v->a),
+               .threads = 128 + 128 * k[CONSUMERS],
+               .x_tile = k[SWAP] ? k[TN] : k[TM],
+               .y_tile = k[SWAP] ? k[TM] : k[TN],
+               .cluster = k[CLUSTER_M] * k[CLUSTER_N],
+               .cluster_x = k[SWAP] ? k[CLUSTER_N] : k[CLUSTER_M],
+               .cluster_y = k[SWAP] ? k[CLUSTER_M] : k[CLUSTER_N],
+               .x_across = k[SWAP] ? b_across : a_across,
+               .y_across = k[SWAP] ? a_across : b_across,
+               .promote = eight_bit_float(v->a) && !v->fast,
+               .out_bytes = (int)kiln_type_bytes(v->out)};
+    x.x_wg = k[PINGPONG] ? x.x_tile : x.x_tile / k[CONSUMERS];
+    x.sums = x.x_wg / 64 * (x.y_tile / 2);
+    x.slot_bytes = (x.x_tile + x.y_tile) * k[TK] * x.element;
+    x.staged_bytes = staged_bytes(k, k[CONSUMERS]);
+    x.shared_bytes = k[STAGES] * x.slot_bytes + (x.staged_bytes + 1023) / 1024 * 1024 +
+                     2 * 8 * k[STAGES];
+    return x;
+}
+
+/* ---- legality */
+
+static bool legal_device(const kiln_caps *caps, kiln_text *why) {
+    if (caps->arch_number == 90 && caps->tensor_maps && caps->clusters) return true;
+    return kiln_matmul_no(why, "wgmma is an instruction of compute capability 9.0 alone (sm_90a), "
+                               "with a driver that has tensor maps");
+}
+
+static bool legal_types(const matmul *v, kiln_text *why) {
+    bool sixteen = v->a == v->b && (v->a == KILN_F16 || v->a == KILN_BF16);
+    bool rest = (eight_bit_float(v->a) && eight_bit_float(v->b)) ||
+                (v->a == v->b && (v->a == KILN_I8 || v->a == KILN_TF32));
+    if (!sixteen && !rest)
+        return kiln_matmul_no(why, "wgmma has no product of %s and %s", kiln_type_name(v->a),
+                              kiln_type_name(v->b));
+    if (rest && (v->ta || !v->tb))
+        return kiln_matmul_no(why,
+                              "wgmma takes %s only where it is contiguous along k (ta=0 tb=1)",
+                              kiln_type_name(v->a));
+    return true;
+}
+
+static bool in_range(const kiln_schedule *s, int knob, int least, int most, kiln_text *why) {
+    int value = s->value[knob];
+    if (value >= least && value <= most) return true;
+    return kiln_matmul_no(why, "%s=%d is not between %d and %d", knobs[knob].name, value, least,
+                          most);
+}
+
+static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
+    static const struct {
+        int knob, least, most;
+    } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},      {CONSUMERS, 1, 3},
+                 {PINGPONG, 0, 1},  {SWAP, 0, 1},       {STAGES, 2, 32},    {CLUSTER_M, 1, 8},
+                 {CLUSTER_N, 1, 8}, {GROUP, 1, 1024},   {ORDER, 0, 2},      {STREAM, 0, 1},
+                 {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2}};
+    for (int i = 0; i < (int)(sizeof range / sizeof *range); i++)
+        if (!in_range(s, range[i].knob, range[i].least, range[i].most, why)) return false;
+    int store = s->value[STORE], group = s->value[GROUP];
+    if (store & (store - 1)) return kiln_matmul_no(why, "store=%d is not 1, 2, 4 or 8", store);
+    if (s->value[ORDER] == 2 && group & (group - 1))
+        return kiln_matmul_no(why, "Hilbert's curve needs a group that is a power of 2, not %d",
+                              group);
+    return true;
+}
+
+static bool legal_tile(const kiln_schedule *s, const shape *x, kiln_text *why) {
+    const int *k = s->value, owners = k[PINGPONG] ? 1 : k[CONSUMERS];
+    if (k[PINGPONG] && k[CONSUMERS] != 2)
+        return kiln_matmul_no(why, "pingpong is between 2 consumers, not %d", k[CONSUMERS]);
+    if (x->x_tile % (64 * owners))
+        return kiln_matmul_no(why,
+                              "%d lines on the side of 64 do not divide into wgmma's 64 for each "
+                              "of %d consumers",
+                              x->x_tile, owners);
+    if (x->y_tile % 8 || x->y_tile > 256)
+        return kiln_matmul_no(why, "%d lines on the side of 8: wgmma takes 8 to 256, by 8",
+                              x->y_tile);
+    if (k[TK] * x->element % LINE)
+        return kiln_matmul_no(why, "tk=%d: a slot holds whole lines of %d bytes along k", k[TK],
+                              LINE);
+    return true;
+}
+
+/* Registers: the pool is what a block gets at launch (168 a thread of 384, 128 of 512), and the
+ * producer keeps 40 or 24 (3 consumers: 32). Beside its sums a consumer needs about 30; measured
+ * with ptxas: 208 sums fit 240 registers, 224 spill and make it serialise wgmma. */
+static bool legal_registers(const kiln_schedule *s, const shape *x, kiln_text *why) {
+    int consumers = s->value[CONSUMERS], sums = x->sums * (x->promote ? 2 : 1);
+    int most = consumers == 3 ? 128 : 208;
+    if (sums > most)
+        return kiln_matmul_no(why,
+                              "%d sums a thread%s: with %d consumers a thread has registers for "
+                              "%d",
+                              sums, x->promote ? ", twice for promotion," : "", consumers, most);
+    if (consumers == 3 && x->y_tile > 192)
+        return kiln_matmul_no(why, "with 3 consumers the compiler takes wgmma of up to 192 columns, "
+                                   "not %d",
+                              x->y_tile);
+    return true;
+}
+
+static bool legal_shared(const shape *x, const kiln_caps *caps, kiln_text *why) {
+    if (x->shared_bytes <= caps->shared_bytes) return true;
+    return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d",
+                          x->shared_bytes, caps->shared_bytes);
+}
+
+/* A block of a cluster loads its part of a shared tile: whole swizzle atoms, one box of 256 lines
+ * at most. */
+static bool legal_part(int tile, int sharers, bool across, int element, kiln_text *why) {
+    int part = tile / sharers, unit = across ? LINE / element : 8;
+    if (tile % sharers == 0 && part % unit == 0 && part <= 256) return true;
+    return kiln_matmul_no(why,
+                          "a tile side of %d, loaded by %d blocks, is not parts of at most 256 "
+                          "lines in units of %d",
+                          tile, sharers, unit);
+}
+
+static bool legal_cluster(const shape *x, const kiln_caps *caps, kiln_text *why) {
+    if (x->cluster > 8 || x->cluster > caps->units)
+        return kiln_matmul_no(why, "a cluster has at most 8 blocks, not %d", x->cluster);
+    return legal_part(x->x_tile, x->cluster_y, x->x_across, x->element, why) &&
+           legal_part(x->y_tile, x->cluster_x, x->y_across, x->element, why);
+}
+
+/* What TMA asks of an operand in memory. */
+static bool legal_map(const char *name, int64_t ld, int64_t batch, int64_t stride, int64_t element,
+                      const kiln_caps *caps, kiln_text *why) {
+    if (caps->align_bytes % 16 == 0 && ld * element % 16 == 0 &&
+        (batch == 1 || stride * element % 16 == 0))
+        return true;
+    return kiln_matmul_no(why,
+                          "TMA needs rows and batches of %s, and its buffer, at multiples of 16 "
+                          "bytes; its rows have %lld",
+                          name, (long long)(ld * element));
+}
+
+static bool legal_maps(const matmul *v, const kiln_caps *caps, kiln_text *why) {
+    int64_t element = (int64_t)kiln_type_bytes(v->a);
+    return legal_map("a", v->lda, v->batch, v->stride_a, element, caps, why) &&
+           legal_map("b", v->ldb, v->batch, v->stride_b, element, caps, why);
+}
+
+static bool legal_store(const kiln_problem *p, const matmul *v, const kiln_schedule *s,
+                        const shape *x, const kiln_caps *caps, kiln_text *why) {
+    if (!s->value[TMA_STORE])
+        return kiln_matmul_epilogue_aligned(p, caps, s->value[STORE], why);
+    if (s->value[SWAP]) return kiln_matmul_no(why, "swapped tiles are not stored by TMA");
+    if (v->out != KILN_F16 && v->out != KILN_BF16 && v->out != KILN_F32)
+        return kiln_matmul_no(why, "TMA stores results in f16, bf16 or f32 here, not %s",
+                              kiln_type_name(v->out));
+    if (s->value[TN] * x->out_bytes % LINE)
+        return kiln_matmul_no(why, "tn=%d: TMA stores pieces of %d bytes of a row", s->value[TN],
+                              LINE);
+    return legal_map("out", v->ldo, v->batch, v->stride_o, x->out_bytes, caps, why) &&
+           kiln_matmul_epilogue_aligned(p, caps, 2, why);
+}
+
+/* ---- geometry: persistent blocks */
+
+typedef struct grid {
+    int64_t tiles, k_blocks, clusters; /* tiles: of a cluster */
+} grid;
+
+static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Whole tiles: as few clusters as finish in the same number of waves. Streamed: all, as long as
+ * each has a slot of k to do. */
+static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule *s,
+                    const shape *x) {
+    const int *k = s->value;
+    grid g = {.tiles = ceiling(v->m, (int64_t)k[TM] * k[CLUSTER_M]) *
+                       ceiling(v->n, (int64_t)k[TN] * k[CLUSTER_N]) * v->batch,
+              .k_blocks = ceiling(v->k, k[TK])};
+    int64_t room = (caps->units > 0 ? caps->units : 1) / x->cluster;
+    if (room < 1) room = 1;
+    if (k[STREAM])
+        g.clusters = g.tiles * g.k_blocks < room ? g.tiles * g.k_blocks : room;
+    else
+        g.clusters = ceiling(g.tiles, ceiling(g.tiles, room));
+    return g;
+}
+
+static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, kiln_text *why) {
+    int64_t most = 1 << 30;
+    if (v->m > most || v->n > most || v->k > most || g->tiles > most)
+        return kiln_matmul_no(why, "m, n, k and the number of tiles must not exceed %lld here",
+                              (long long)most);
+    if (s->value[STREAM] && g->tiles % g->clusters == 0)
+        return kiln_matmul_no(why, "%lld tiles fill their waves of %lld: nothing to share",
+                              (long long)g->tiles, (long long)g->clusters);
+    return true;
+}
+
+static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+                  kiln_text *why) {
+    matmul v = kiln_matmul_view(p);
+    if (!legal_device(caps, why) || !legal_types(&v, why) || !legal_ranges(s, why)) return false;
+    shape x = shape_of(&v, s);
+    if (!legal_tile(s, &x, why) || !legal_registers(s, &x, why) || !legal_shared(&x, caps, why) ||
+        !legal_cluster(&x, caps, why) || !legal_maps(&v, caps, why) ||
+        !legal_store(p, &v, s, &x, caps, why))
+        return false;
+    grid g = grid_of(&v, caps, s, &x);
+    return legal_sizes(&v, s, &g, why);
+}
+
+/* ---- launches */
+
+static void arg_map(kiln_launch *l, int index) {
+    kiln_arg *a = &l->arg[l->n_args++];
+    a->kind = KILN_ARG_TENSOR_MAP;
+    a->index = (uint8_t)index;
+}
+
+/* Operand `o` as boxes of `across` elements of a row and `lines` rows, 128 bytes wide. */
+static void add_map(kiln_program *out, const kiln_problem *p, int o, int across, int lines,
+                    int l2_bytes) {
+    const kiln_operand *q = &p->operand[o];
+    int64_t element = (int64_t)kiln_type_bytes(q->type);
+    out->tensor_map[out->n_tensor_maps++] = (kiln_tensor_map){
+        .operand = (uint8_t)o,
+        .type = (uint8_t)q->type,
+        .rank = 3,
+        .swizzle_bytes = LINE,
+        .l2_bytes = (uint8_t)l2_bytes,
+        .size = {q->cols, q->rows, q->batch},
+        .stride_bytes = {q->ld * element, (q->batch > 1 ? q->batch_stride : q->rows * q->ld) *
+                                              element},
+        .box = {across, lines, 1},
+    };
+}
+
+static void add_operand(kiln_program *out, const kiln_problem *p, int o, int tile, int sharers,
+                        bool across, int tk, int element) {
+    add_map(out, p, o, LINE / element, across ? tk : tile / sharers, 255);
+}
+
+static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+                   kiln_program *out, kiln_error *e) {
+    (void)e;
+    matmul v = kiln_matmul_view(p);
+    shape x = shape_of(&v, s);
+    grid g = grid_of(&v, caps, s, &x);
+    const int *k = s->value;
+    *out = (kiln_program){.n_launches = 1};
+    add_operand(out, p, k[SWAP] ? MATMUL_B : MATMUL_A, x.x_tile, x.cluster_y, x.x_across, k[TK],
+                x.element);
+    add_operand(out, p, k[SWAP] ? MATMUL_A : MATMUL_B, x.y_tile, x.cluster_x, x.y_across, k[TK],
+                x.element);
+    if (k[TMA_STORE]) add_map(out, p, MATMUL_OUT, LINE / x.out_bytes, 16, 0);
+
+    kiln_launch *l = &out->launch[0];
+    *l = (kiln_launch){.entry = "main",
+                       .grid = {(uint32_t)(g.clusters * x.cluster), 1, 1},
+                       .block = {(uint32_t)x.threads, 1, 1},
+                       .cluster = {(uint32_t)x.cluster, 1, 1},
+                       .shared_bytes = (uint32_t)x.shared_bytes};
+    for (int i = 0; i < out->n_tensor_maps; i++) arg_map(l, i);
+    kiln_matmul_arg_i32(l, (int32_t)v.k);
+    kiln_matmul_arg_i32(l, (int32_t)v.batch);
+    kiln_matmul_arg_workspace(l);
+    kiln_matmul_arg_epilogue(l, p);
+    if (k[STREAM]) {
+        int64_t sets = g.clusters * x.cluster * (k[PINGPONG] ? 1 : k[CONSUMERS]);
+        out->workspace_zeroed = (sets * 4 + 255) / 256 * 256;
+        out->workspace_bytes = out->workspace_zeroed + sets * x.x_wg * x.y_tile * 4;
+    }
+    return KILN_OK;
+}
+
+const kiln_variant kiln_matmul_wgmma_sm90 = {
+    .name = "wgmma_sm90",
+    .help = "Hopper: wgmma fed by TMA, warp-specialised and persistent; f16 bf16 fp8 tf32 i8",
+    .revision = 1,
+    .knobs = knobs,
+    .legal = legal,
+    .program = program,
+};

@@ -1,0 +1,138 @@
+/* ---- the producer: one thread asks for every slot of this block's items, in order
+ *
+ * Of an operand's tile that CLUSTER_Y (CLUSTER_X) blocks share, each loads its part and sends it to
+ * all of them; full[] expects the whole of both tiles. */
+#define PART_X (X_TILE / CLUSTER_Y)
+#define PART_Y (Y_TILE / CLUSTER_X)
+#define POLICY_A (EVICT == 2 ? EVICT_FIRST : EVICT_NORMAL)
+#define POLICY_B (EVICT == 1 ? EVICT_FIRST : EVICT_NORMAL)
+
+/* Lines [part, part + count) of a tile of `lines`, whose first line is `line0` of the operand. */
+FUNC void NAME(load_lines)(const NAME(tensor_map) *map, u32 barrier, u32 tile, int lines,
+                           int across, int line0, int part, int count, int k0, int batch, int mask,
+                           u64 policy) {
+    if (across) {
+        UNROLL for (int i = 0; i < count; i += PER_LINE) {
+            NAME(load_box)(map, barrier, tile + (u32)((part + i) / PER_LINE * TK * LINE),
+                           line0 + part + i, k0, batch, mask, policy);
+        }
+    } else {
+        UNROLL for (int s = 0; s < SLABS; s++) {
+            NAME(load_box)(map, barrier, tile + (u32)((s * lines + part) * LINE), k0 + s * PER_LINE,
+                           line0 + part, batch, mask, policy);
+        }
+    }
+}
+
+FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *map_y, u32 pool,
+                        NAME(walk) *w, int rank) {
+    const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y;
+    int mask_x = 0, mask_y = 0;
+    if (CLUSTER_Y > 1) mask_x = ((1 << CLUSTER_Y) - 1) << (rx * CLUSTER_Y);
+    if (CLUSTER_X > 1) {
+        UNROLL for (int i = 0; i < CLUSTER_X; i++) mask_y |= 1 << (i * CLUSTER_Y + ry);
+    }
+    NAME(ring) ring;
+    ring.slot = 0, ring.parity = 1; /* the first round finds all slots empty */
+    NAME(map_prefetch)(map_x);
+    NAME(map_prefetch)(map_y);
+    while (NAME(walk_next)(w)) {
+        int x0, y0, batch;
+        NAME(walk_place)(w, rank, &x0, &y0, &batch);
+        UNROLL_N(1) for (int k = w->from; k < w->to; k++) {
+            const u32 full = FULL(pool, ring.slot), slot = pool + ring.slot * SLOT;
+            NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
+            NAME(barrier_expect)(full, SLOT);
+            NAME(load_lines)(map_x, full, slot, X_TILE, X_ACROSS, x0, ry * PART_X, PART_X, k * TK,
+                             batch, mask_x, SWAP ? POLICY_B : POLICY_A);
+            NAME(load_lines)(map_y, full, slot + SLOT_X, Y_TILE, Y_ACROSS, y0, rx * PART_Y, PART_Y,
+                             k * TK, batch, mask_y, SWAP ? POLICY_A : POLICY_B);
+            NAME(ring_next)(&ring);
+        }
+    }
+}
+
+#if TMA_STORE
+#define MAIN_PARAMS MAP_PARAM(map_x), MAP_PARAM(map_y), MAP_PARAM(map_out)
+#else
+#define MAIN_PARAMS MAP_PARAM(map_x), MAP_PARAM(map_y)
+#endif
+
+/* grid: a multiple of CLUSTER, at most what runs at once. */
+ENTRY(THREADS)
+NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, EPILOGUE_PARAMS) {
+    POOL(NAME(pool));
+    if (m <= 0 || n <= 0) return;
+    const u32 pool = SHARED_BASE(NAME(pool));
+    const int rank = NAME(cluster_rank)();
+    NAME(walk) w;
+    NAME(walk_start)(&w, (int)m, (int)n, k, batches);
+    (void)work;
+    if (THREAD(0) == 0) {
+        UNROLL_N(1) for (int s = 0; s < STAGES; s++) {
+            NAME(barrier_init)(FULL(pool, s), 1);
+            NAME(barrier_init)(EMPTY(pool, s),
+                               (PINGPONG ? 1 : CONSUMERS) * (CLUSTER_X + CLUSTER_Y - 1));
+        }
+        NAME(barriers_ready)();
+    }
+    NAME(cluster_sync)();
+
+    if (THREAD(0) < 128) {
+#if CONSUMERS > 1
+        REGISTERS_LESS(REGISTERS_PRODUCER);
+#endif
+        if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, rank);
+        NAME(warp_sync)();
+    } else {
+#if CONSUMERS > 1
+        REGISTERS_MORE(REGISTERS_CONSUMER);
+#endif
+        const int wg = THREAD(0) / 128 - 1, first = PINGPONG ? 0 : wg * X_WG;
+        const NAME(reader) reader = NAME(reader_of)(THREAD(0) % 128, rank);
+        NAME(ring) ring;
+        ring.slot = 0, ring.parity = 0;
+        __align__(16) ACC sum[X_BLOCKS][SUMS];
+#if PINGPONG
+        int item = 0;
+        if (wg == 1) NAME(group_arrive)(TURN_BARRIER(0), 256);
+#endif
+        UNROLL_N(1) while (NAME(walk_next)(&w)) {
+#if PINGPONG
+            if ((item++ & 1) != wg) {
+                NAME(ring_skip)(&ring, w.to - w.from);
+                continue;
+            }
+            NAME(group_sync)(TURN_BARRIER(wg), 256);
+#endif
+            NAME(multiply)(sum, pool, &ring, w.to - w.from, first, &reader);
+#if PINGPONG
+            NAME(group_arrive)(TURN_BARRIER(wg ^ 1), 256);
+#endif
+            NAME(multiply_end)(sum, pool, &ring, &reader);
+#if STREAM
+            if (w.from > 0) {
+                NAME(leave)(sum, work, wg);
+                continue;
+            }
+            if (w.to < w.k_blocks) NAME(collect)(sum, &w, rank, work, wg);
+#endif
+            int x0, y0, batch;
+            NAME(walk_place)(&w, rank, &x0, &y0, &batch);
+            x0 += first;
+#if SWAP
+            NAME(drain)(sum, NAME(pool), wg, x0, y0, batch, EPILOGUE_ARGS);
+#elif TMA_STORE
+            NAME(drain)(sum, &map_out, pool, wg, x0, y0, batch, EPILOGUE_ARGS);
+#else
+            NAME(drain)(sum, x0, y0, batch, EPILOGUE_ARGS);
+#endif
+        }
+#if TMA_STORE
+        NAME(stores_done)();
+#endif
+    }
+#if CLUSTER > 1
+    NAME(cluster_sync)(); /* a neighbour may still write this block's barriers */
+#endif
+}

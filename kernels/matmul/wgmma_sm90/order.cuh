@@ -1,0 +1,110 @@
+/* ---- which tile comes next
+ *
+ * The unit of order is the cluster's tile, TM * CLUSTER_M x TN * CLUSTER_N, of a batch entry. */
+typedef struct {
+    int rows, cols; /* of cluster tiles */
+    int tiles, k_blocks;
+    int cluster, clusters; /* this one, how many run */
+    int next;              /* the whole tile that is next */
+    int whole;             /* tiles before this one are taken whole, those after it in parts */
+    i64 unit, end;         /* this cluster's part of those, in slots of k */
+    int tile, from, to;    /* out: the current item, slots [from, to) of the tile */
+} NAME(walk);
+
+/* Parts of the streamed tiles, in equal shares. A cluster needs sums of the one before it in the
+ * order of launch only, which is already running: no block waits for one that may not have begun.
+ * Share r is therefore cluster (clusters - 1 - r)'s. */
+FUNC i64 NAME(share)(const NAME(walk) *w, int r) {
+    return (i64)(w->tiles - w->whole) * w->k_blocks * r / w->clusters;
+}
+
+FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
+    w->rows = (m + TM * CLUSTER_M - 1) / (TM * CLUSTER_M);
+    w->cols = (n + TN * CLUSTER_N - 1) / (TN * CLUSTER_N);
+    w->tiles = w->rows * w->cols * batch;
+    w->k_blocks = (k + TK - 1) / TK;
+    w->cluster = BLOCK(0) / CLUSTER;
+    w->clusters = BLOCKS(0) / CLUSTER;
+    w->next = w->cluster;
+    w->whole = w->tiles;
+#if STREAM
+    /* Whole waves but the last: what a wave leaves over is shared together with one full wave. */
+    if (w->tiles % w->clusters)
+        w->whole = w->tiles < w->clusters ? 0 : (w->tiles / w->clusters - 1) * w->clusters;
+    const int r = w->clusters - 1 - w->cluster;
+    w->unit = NAME(share)(w, r);
+    w->end = NAME(share)(w, r + 1);
+#endif
+}
+
+FUNC bool NAME(walk_next)(NAME(walk) *w) {
+    if (w->next < w->whole) {
+        w->tile = w->next;
+        w->next += w->clusters;
+        w->from = 0, w->to = w->k_blocks;
+        return true;
+    }
+#if STREAM
+    if (w->unit < w->end) {
+        w->tile = w->whole + (int)(w->unit / w->k_blocks);
+        w->from = (int)(w->unit % w->k_blocks);
+        const i64 left = w->from + (w->end - w->unit);
+        w->to = left < w->k_blocks ? (int)left : w->k_blocks;
+        w->unit += w->to - w->from;
+        return true;
+    }
+#endif
+    return false;
+}
+
+/* ---- from tile number to place, so that tiles that run together share operands in the L2 cache
+ *
+ * ORDER 0: GROUP rows of tiles, walked column by column. ORDER 1: the same with rows and columns
+ * exchanged. ORDER 2: as 0, in squares of GROUP x GROUP (a power of 2) along Hilbert's curve. */
+FUNC void NAME(hilbert)(int d, int *row, int *col) {
+    int x = 0, y = 0;
+    UNROLL for (int s = 1; s < GROUP; s *= 2) {
+        const int rx = d >> 1 & 1, ry = (d ^ rx) & 1;
+        if (!ry) {
+            if (rx) x = s - 1 - x, y = s - 1 - y;
+            const int t = x;
+            x = y, y = t;
+        }
+        x += s * rx, y += s * ry;
+        d >>= 2;
+    }
+    *row = x, *col = y;
+}
+
+FUNC void NAME(place)(int tile, int rows, int cols, int *row, int *col) {
+    const int first = tile / (GROUP * cols) * GROUP, inside = tile % (GROUP * cols);
+    const int tall = min(rows - first, GROUP);
+#if ORDER == 2
+    const int square = inside / (tall * GROUP), left = inside % (tall * GROUP);
+    if (tall == GROUP && (square + 1) * GROUP <= cols) {
+        NAME(hilbert)(left, row, col);
+        *row += first, *col += square * GROUP;
+        return;
+    }
+    *row = first + left % tall;
+    *col = square * GROUP + left / tall;
+#else
+    *row = first + inside % tall;
+    *col = inside / tall;
+#endif
+}
+
+/* First x line, y line and batch entry of the walk's tile for block `rank` of the cluster. */
+FUNC void NAME(walk_place)(const NAME(walk) *w, int rank, int *x0, int *y0, int *batch) {
+    const int plane = w->rows * w->cols;
+    int row, col;
+    *batch = w->tile / plane;
+#if ORDER == 1
+    NAME(place)(w->tile % plane, w->cols, w->rows, &col, &row);
+#else
+    NAME(place)(w->tile % plane, w->rows, w->cols, &row, &col);
+#endif
+    const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y;
+    *x0 = ((SWAP ? col : row) * CLUSTER_X + rx) * X_TILE;
+    *y0 = ((SWAP ? row : col) * CLUSTER_Y + ry) * Y_TILE;
+}

@@ -1,0 +1,61 @@
+/* wgmma_sm90: matmul on Hopper's tensor cores, with wgmma, TMA and warp specialisation.
+ *
+ *   warp group 0      one thread asks TMA for slots of the ring          (produce, kernel.cuh)
+ *   warp groups 1..   multiply slots with wgmma and finish tiles         (consume, kernel.cuh)
+ *
+ *   ring slot: x tile | y tile         full[s]:  the slot's bytes have arrived
+ *   X_TILE x TK       TK x Y_TILE      empty[s]: all who read it, in the whole cluster, are done
+ *
+ * The result's tile is TM x TN. `x` is the side of wgmma's 64 rows, `y` the side of its 8 to 256
+ * columns: rows and columns of the result or, with SWAP, columns and rows (few rows then fill the
+ * short side). With PINGPONG each of two consumers owns a tile, and one multiplies while the other
+ * finishes; otherwise the consumers share the x side of one tile.
+ *
+ * The files, in the order in which the emitter joins them:
+ *   parameters.cuh   this: knobs, what follows from them
+ *   instruction.cuh  the instructions, and nothing else knows them
+ *   multiply.cuh     ring, descriptors, the k loop of a tile
+ *   order.cuh        which tile, and which part of k, comes next
+ *   epilogue.cuh     from accumulators to memory
+ *   kernel.cuh       the two roles
+ * The emitter puts before them: the knobs below, what matmul.h's kiln_matmul_emit_problem lists,
+ * NAME(finish) for STORE elements, NAME(value) for 2, and NAME(wgmma).
+ *
+ * The blocks are persistent: block c takes tiles c, c + blocks, ... With STREAM the tiles that
+ * would not fill a last wave are cut along k instead, in equal parts for all blocks (order.cuh). */
+#define ELEMENT ((int)sizeof(STORAGE(TA)))
+#define LINE 128 /* bytes of a line of a tile: what TMA's widest swizzle spans */
+#define PER_LINE (LINE / ELEMENT)
+#define X_TILE (SWAP ? TN : TM)
+#define Y_TILE (SWAP ? TM : TN)
+#define CLUSTER_X (SWAP ? CLUSTER_N : CLUSTER_M)
+#define CLUSTER_Y (SWAP ? CLUSTER_M : CLUSTER_N)
+#define CLUSTER (CLUSTER_M * CLUSTER_N)
+/* Do lines run along x (y) instead of along k? Packed operands run along k. */
+#define LINES_A_M (TRANSPOSE_A && !PACK_A)
+#define LINES_B_N (!TRANSPOSE_B && !PACK_B)
+#define X_ACROSS (SWAP ? LINES_B_N : LINES_A_M)
+#define Y_ACROSS (SWAP ? LINES_A_M : LINES_B_N)
+
+#define X_WG (PINGPONG ? X_TILE : X_TILE / CONSUMERS) /* x side of one consumer */
+#define X_BLOCKS (X_WG / 64)
+#define SUMS (Y_TILE / 2) /* sums of a thread in one 64-row block */
+#define SLABS (TK / PER_LINE)
+#define STEPS 4 /* wgmma of a line: 32 bytes along k each */
+#define SLOT_X (X_TILE * TK * ELEMENT)
+#define SLOT_Y (Y_TILE * TK * ELEMENT)
+#define SLOT (SLOT_X + SLOT_Y)
+#define THREADS (128 + 128 * CONSUMERS)
+/* Registers a thread, after setmaxnreg: producer + consumers * consumer must fit into what the block
+ * got at launch (168 for each of 384 threads, 128 of 512), or the instruction waits for ever. */
+#define REGISTERS_PRODUCER (CONSUMERS == 3 ? 32 : X_BLOCKS * SUMS * (PROMOTE ? 2 : 1) > 192 ? 24 : 40)
+#define REGISTERS_CONSUMER (CONSUMERS == 3 ? 160 : REGISTERS_PRODUCER == 24 ? 240 : 232)
+/* Sums of fp8 leave the tensor cores' narrow accumulator after every slot. */
+#define PROMOTE (EIGHT_BIT_FLOAT && !FAST)
+
+/* Shared memory: ring, staging, barriers. Staging of TMA stores: two pieces of 16 rows and 128
+ * bytes for every warp; of swapped tiles: 16 lines of 64 + 4 words for every consumer. */
+#define STAGE_PITCH 68
+#define STAGED (SWAP ? CONSUMERS * 16 * STAGE_PITCH * 4 : TMA_STORE ? CONSUMERS * 4 * 2 * 2048 : 0)
+#define STAGING (STAGES * SLOT)
+#define BARRIERS (STAGING + (STAGED + 1023) / 1024 * 1024)
