@@ -287,8 +287,9 @@ static void must(int status, const kiln_error *e) {
 
 static void add_entry(kiln_text *unit, const char *name, const char *type, bool transpose) {
     kiln_text_printf(unit, "#define PACK_TYPE %s\n#define PACK_TRANSPOSE %d\n", type, transpose);
-    kiln_text_printf(unit, "#define PACK_ENTRY %s\n", name);
+    kiln_text_printf(unit, "#define NAME(x) kiln_test_##x\n#define PACK_ENTRY NAME(%s)\n", name);
     kiln_text_add(unit, kiln_embedded("kernels/matmul/pack.k.c"));
+    kiln_text_add(unit, "#undef NAME\n");
 }
 
 static kiln_module *build(void) {
@@ -364,7 +365,9 @@ static void test_on_device(void **state) {
     kiln_module *m = build();
     kiln_kernel *kernel[ENTRIES];
     for (int i = 0; i < ENTRIES; i++) {
-        kernel[i] = target->kernel(device, m, entries[i].name, &e);
+        char entry[64];
+        snprintf(entry, sizeof entry, "kiln_test_%s", entries[i].name);
+        kernel[i] = target->kernel(device, m, entry, &e);
         if (!kernel[i]) fail_msg("%s", e.text);
         run_nothing(&entries[i], kernel[i]);
     }
