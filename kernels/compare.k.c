@@ -11,6 +11,7 @@
 #define U_T 5.9604644775390625e-8 /* its unit roundoff, 0.5 (absolute) for integers */
 #define SMALLEST 1.2e-38     /* what flushing to zero may cost */
 #define LIMIT 3.4028234e38   /* its largest value; infinity is right from here on */
+#define SATURATES 0          /* 1: what is out of range becomes LOWEST or LIMIT, never infinity */
 #define INTEGER 0
 #define THREADS 128
 #define ENTRY NAME(compare_0)
@@ -38,8 +39,10 @@ ENTRY(GLOBAL const STORAGE(T) *RESTRICT out, GLOBAL const double *RESTRICT refer
             double ref = reference[i];
             const double e = (double)bound[i];
             const int out_nan = v != v, ref_nan = ref != ref;
+#if SATURATES
+            ref = ref < LOWEST ? LOWEST : ref > LIMIT ? LIMIT : ref; /* NaN stays */
+#endif
 #if INTEGER
-            ref = fmin(fmax(ref, -LIMIT - 1.0), LIMIT);
             const double tolerance = e + U_T;
 #else
             const double tolerance = e + U_T * (fabs(ref) + e) + SMALLEST;
@@ -49,7 +52,7 @@ ENTRY(GLOBAL const STORAGE(T) *RESTRICT out, GLOBAL const double *RESTRICT refer
             if (out_nan || ref_nan) wrong = (out_nan != ref_nan) & !(INTEGER & ref_nan);
             else if (ref_inf) wrong = v != ref && !(fabs(v) >= LIMIT && v * ref > 0.0);
             else if (!(tolerance < HUGE_DOUBLE)) unbounded += 1.0;
-            else if (out_inf) wrong = fabs(ref) + tolerance < LIMIT || v * ref < 0.0;
+            else if (out_inf) wrong = SATURATES || fabs(ref) + tolerance < LIMIT || v * ref < 0.0;
             else {
                 const double d = v - ref, ratio = fabs(d) / tolerance;
                 if (ratio > worst && bad == 0.0) {

@@ -109,16 +109,19 @@ int kiln_emit_unit(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
 /* ---- the reference unit */
 
 /* Integers: half a unit of rounding, whatever the size. A float type's smallest error is that of
- * its subnormals, or all of the smallest normal number where devices flush to zero. */
+ * its subnormals, or all of the smallest normal number where devices flush to zero. lowest: types
+ * that saturate, where a result beyond their range is right at its end. */
 static const struct {
-    const char *roundoff, *smallest, *limit;
+    const char *roundoff, *smallest, *limit, *lowest;
     bool integer;
 } comparison[KILN_TYPE_COUNT] = {
-    [KILN_F32] = {"5.9604644775390625e-8", "1.2e-38", "3.4028234663852886e38", false},
-    [KILN_F16] = {"4.8828125e-4", "3.0e-8", "65504.0", false},
-    [KILN_BF16] = {"3.90625e-3", "1.2e-38", "3.3895313892515355e38", false},
-    [KILN_I32] = {"0.5", "0.0", "2147483647.0", true},
-    [KILN_I8] = {"0.5", "0.0", "127.0", true},
+    [KILN_F32] = {"5.9604644775390625e-8", "1.2e-38", "3.4028234663852886e38", NULL, false},
+    [KILN_F16] = {"4.8828125e-4", "3.0e-8", "65504.0", NULL, false},
+    [KILN_BF16] = {"3.90625e-3", "1.2e-38", "3.3895313892515355e38", NULL, false},
+    [KILN_E4M3] = {"0.0625", "9.765625e-4", "448.0", "(-448.0)", false},
+    [KILN_E5M2] = {"0.125", "7.62939453125e-6", "57344.0", "(-57344.0)", false},
+    [KILN_I32] = {"0.5", "0.0", "2147483647.0", "(-2147483648.0)", true},
+    [KILN_I8] = {"0.5", "0.0", "127.0", "(-128.0)", true},
 };
 
 static int add_comparison(const kiln_operand *o, const kiln_caps *caps, int j, kiln_text *out,
@@ -131,6 +134,9 @@ static int add_comparison(const kiln_operand *o, const kiln_caps *caps, int j, k
     kiln_emit_define(out, &undefs, "U_T", "%s", comparison[o->type].roundoff);
     kiln_emit_define(out, &undefs, "SMALLEST", "%s", comparison[o->type].smallest);
     kiln_emit_define(out, &undefs, "LIMIT", "%s", comparison[o->type].limit);
+    kiln_emit_define(out, &undefs, "SATURATES", "%d", comparison[o->type].lowest != NULL);
+    if (comparison[o->type].lowest)
+        kiln_emit_define(out, &undefs, "LOWEST", "%s", comparison[o->type].lowest);
     kiln_emit_define(out, &undefs, "INTEGER", "%d", comparison[o->type].integer);
     kiln_emit_define(out, &undefs, "THREADS", "%d", caps->kind == KILN_DEVICE_CPU ? 1 : 128);
     kiln_emit_define(out, &undefs, "ENTRY", "NAME(compare_%d)", j);

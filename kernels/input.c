@@ -22,18 +22,35 @@ static int integer(uint64_t seed, int64_t position) {
     return (int)(((kiln_random64(seed, (uint64_t)position) >> 32) * 255) >> 32) - 127;
 }
 
+/* All exponents from 2^-6 to 2^1 alike, the mantissa and the sign any; one in 64 is 0 or subnormal.
+ * So every bit of the code is used, large products are as frequent as small ones, and sums stay far
+ * from the largest number of either type. */
+static uint8_t eight_bits(kiln_type t, uint64_t seed, int64_t position) {
+    int mantissa = t == KILN_E4M3 ? 3 : 2, bias = t == KILN_E4M3 ? 7 : 15;
+    uint64_t bits = kiln_random64(seed, (uint64_t)position) >> 40;
+    uint64_t exponent = (bits >> 8 & 63) ? (uint64_t)(bias - 6) + (bits >> 16 & 7) : 0;
+    uint64_t fraction = bits & ((1u << mantissa) - 1), sign = bits >> 7 & 1;
+    return (uint8_t)(sign << 7 | exponent << mantissa | fraction);
+}
+
+static bool is_eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
+
 static bool is_integer(kiln_type t) { return t == KILN_I8 || t == KILN_I32; }
 
 static void fill_f32(float *to, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) to[i] = (float)uniform(seed, i);
 }
 
+static void write_element(kiln_type t, uint64_t seed, int64_t position, void *to) {
+    if (is_eight_bit_float(t))
+        *(uint8_t *)to = eight_bits(t, seed, position);
+    else
+        kiln_type_write(t, to, is_integer(t) ? integer(seed, position) : uniform(seed, position));
+}
+
 static void fill_other(const kiln_operand *o, char *to, int64_t n, uint64_t seed) {
     size_t bytes = kiln_type_bytes(o->type);
-    bool integers = is_integer(o->type);
-    for (int64_t i = 0; i < n; i++)
-        kiln_type_write(o->type, to + (size_t)i * bytes,
-                        integers ? integer(seed, i) : uniform(seed, i));
+    for (int64_t i = 0; i < n; i++) write_element(o->type, seed, i, to + (size_t)i * bytes);
 }
 
 /* Copies the first period over the rest, doubling what is there. */
@@ -56,9 +73,7 @@ void kiln_input_fill(const kiln_operand *o, uint64_t seed, int operand, void *ho
 double kiln_input_element(const kiln_operand *o, uint64_t seed, int operand, int64_t position) {
     uint64_t own = operand_seed(seed, operand);
     double element;
-    position %= PERIOD;
-    kiln_type_write(o->type, &element,
-                    is_integer(o->type) ? integer(own, position) : uniform(own, position));
+    write_element(o->type, own, position % PERIOD, &element);
     return kiln_type_read(o->type, &element);
 }
 

@@ -9,7 +9,8 @@
  * An element is right when |out - ref| <= bound + u (|ref| + bound) + smallest, u and smallest
  * being those of the output's type; integers: when it is within the bound and one rounding.
  * NaN is right only where the reference is NaN, and infinity where the reference reaches the
- * largest value of the type. */
+ * largest value of the type. Types that saturate (integers, e4m3, e5m2) never hold infinity: there
+ * the reference is cut to their range first. */
 #ifndef KILN_KERNELS_REFERENCE_H
 #define KILN_KERNELS_REFERENCE_H
 

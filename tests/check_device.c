@@ -15,6 +15,7 @@
  * Exit status: 0 all passed, 1 a failure, 2 bad arguments. */
 #include "base/hash.h"
 #include "kernels/emit.h"
+#include "kernels/input.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/preset.h"
 #include "targets/target.h"
@@ -229,16 +230,6 @@ typedef struct operands {
     kiln_buffer bound[KILN_OPERANDS_MAX];
 } operands;
 
-static void fill_input(const kiln_operand *o, int index, uint8_t *to) {
-    size_t bytes = kiln_type_bytes(o->type);
-    bool integer = o->type == KILN_I8 || o->type == KILN_I32;
-    uint64_t seed = option.seed * 64 + (uint64_t)index;
-    for (int64_t i = 0; i < kiln_operand_elements(o); i++) {
-        double x = 2 * kiln_random_unit(seed, (uint64_t)i) - 1;
-        kiln_type_write(o->type, to + (size_t)i * bytes, integer ? rint(127 * x) : x);
-    }
-}
-
 static void operands_host(const kiln_problem *p, operands *x) {
     *x = (operands){.n = p->n_operands};
     for (int i = 0; i < p->n_operands; i++) {
@@ -247,7 +238,7 @@ static void operands_host(const kiln_problem *p, operands *x) {
             o->scalar ? (double)(float)(kiln_random_unit(option.seed, (uint64_t)i) + 0.25) : 0;
         if (o->scalar) continue;
         x->host[i] = need(malloc((size_t)padded(kiln_operand_bytes(o)) + 16));
-        if (!o->output) fill_input(o, i, x->host[i]);
+        if (!o->output) kiln_input_fill(o, option.seed, i, x->host[i]);
     }
 }
 
@@ -338,7 +329,10 @@ static bool enqueue(bench *b, loaded *l, const operands *x, kiln_error *e) {
 /* Half a unit of rounding, and what the type cannot hold. */
 static double allowed(kiln_type t, double value, double bound) {
     if (t == KILN_I8 || t == KILN_I32) return bound + (bound > 0 || value != rint(value) ? 0.5 : 0);
-    double smallest = t == KILN_F16 ? 0x1p-25 : 0x1p-149;
+    double smallest = t == KILN_F16    ? 0x1p-25
+                      : t == KILN_E4M3 ? 0x1p-10
+                      : t == KILN_E5M2 ? 0x1p-17
+                                       : 0x1p-149;
     return bound + kiln_type_roundoff(t) * (fabs(value) + bound) + smallest;
 }
 
@@ -350,6 +344,10 @@ static double largest(kiln_type t) {
         return 0x1.fep127;
     case KILN_F32:
         return 0x1.fffffep127;
+    case KILN_E4M3:
+        return 448;
+    case KILN_E5M2:
+        return 57344;
     case KILN_I8:
         return 127;
     case KILN_I32:
@@ -364,9 +362,10 @@ static bool right(kiln_type t, double got, double value, double bound) {
     if (isnan(got)) return false;
     double most = largest(t), tolerance = allowed(t, value, bound);
     bool integer = t == KILN_I8 || t == KILN_I32;
+    bool saturates = integer || t == KILN_E4M3 || t == KILN_E5M2;
     if (fabs(value) + tolerance >= most) { /* saturates, or becomes infinite */
         double nearest = value > 0 ? most : -most - integer;
-        if (integer ? got == nearest : isinf(got) && (got > 0) == (value > 0)) return true;
+        if (saturates ? got == nearest : isinf(got) && (got > 0) == (value > 0)) return true;
     }
     return fabs(got - value) <= tolerance;
 }
@@ -508,7 +507,8 @@ static bool verify(bench *b, const kiln_generator *g, unit *u, int i, operands *
     }
     bool ok = poison(b, &u->problem, x, &e) && load(b, u, i, l, &e);
     if (ok && !enqueue(b, l, x, &e)) {
-        if (e.status == KILN_UNSUPPORTED) { /* more threads than the driver's registers allow, ... */
+        if (e.status ==
+            KILN_UNSUPPORTED) { /* more threads than the driver's registers allow, ... */
             refused++;
             return false;
         }
@@ -539,21 +539,30 @@ static int random_size(int grain) {
     return (size + grain - 1) / grain * grain;
 }
 
+static const char *matmul_out(const char *a) {
+    if (!strcmp(a, "i8")) return PICK("i32", "i32", "f32", "bf16", "i8");
+    if (*a == 'e') return PICK("bf16", "bf16", "f16", "f32", "e4m3", "e5m2");
+    return draw(8) ? PICK("f32", "f16", "bf16") : PICK("e4m3", "e5m2");
+}
+
 static void matmul_problem(char *text, size_t size) {
-    const char *a = PICK("f32", "f16", "bf16", "i8", "f16", "bf16");
-    bool eight = !strcmp(a, "i8"), mixed = !eight && draw(10) == 0;
+    const char *a = PICK("f32", "f16", "bf16", "i8", "f16", "bf16", "tf32", "e4m3", "e4m3", "e5m2");
+    bool integer = !strcmp(a, "i8"), small = *a == 'e', eight = integer || small;
+    bool mixed = draw(small ? 2 : 10) == 0 && !integer && *a != 't';
+    const char *b = !mixed ? a : small ? PICK("e4m3", "e5m2") : PICK("f32", "bf16", "f16");
     int grain = draw(3) ? (eight ? 16 : 8) : draw(2) ? 4 : 1;
-    int n =
-        snprintf(text, size, "matmul m=%d n=%d k=%d a=%s b=%s ta=%d tb=%d", random_size(grain),
-                 random_size(grain), random_size(grain), a, mixed ? PICK("f32", "bf16", "f16") : a,
-                 eight ? draw(3) == 0 : (int)draw(2), eight ? draw(3) != 0 : (int)draw(2));
-    n += snprintf(text + n, size - (size_t)n, " out=%s",
-                  eight ? PICK("i32", "i32", "f32", "bf16", "i8") : PICK("f32", "f16", "bf16"));
+    int n = snprintf(text, size, "matmul m=%d n=%d k=%d a=%s b=%s ta=%d tb=%d", random_size(grain),
+                     random_size(grain), random_size(grain), a, b,
+                     eight ? draw(3) == 0 : (int)draw(2), eight ? draw(3) != 0 : (int)draw(2));
+    n += snprintf(text + n, size - (size_t)n, " out=%s", matmul_out(a));
+    if (small && draw(2)) n += snprintf(text + n, size - (size_t)n, " fast=1");
     if (draw(5) == 0) n += snprintf(text + n, size - (size_t)n, " batch=%d", 1 + (int)draw(3));
     snprintf(text + n, size - (size_t)n, "%s",
              PICK("", "", "", " : out = acc + bias[n]", " : out = gelu(acc + bias[n]) + res[m,n]",
                   " : out = acc * scale[m]", " : out = silu(acc) * gate[m,n]",
                   " pre=f32 : pre[m,n] = acc; out = relu(acc)",
+                  " q=e4m3 s=scalar : q[m,n] = 40 * acc * s; out = acc",
+                  " r=e5m2 w=f32 : out = acc * w[n] + r[m,n]",
                   " alpha=scalar beta=scalar : out = alpha * acc + beta * res[m,n]"));
 }
 
@@ -1111,7 +1120,8 @@ int main(int argc, char **argv) {
     int status = parse_arguments(argc, argv);
     if (status) return status;
     int seen = check_devices();
-    printf("check_device: %d devices, %d candidates, %d refused by a driver, %d failures, seed %llu\n",
-           seen, checked, refused, failures, (unsigned long long)option.seed);
+    printf(
+        "check_device: %d devices, %d candidates, %d refused by a driver, %d failures, seed %llu\n",
+        seen, checked, refused, failures, (unsigned long long)option.seed);
     return failures || !seen;
 }

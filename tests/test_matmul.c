@@ -117,12 +117,21 @@ static kiln_module *build(const char *source) {
 static double allowed(kiln_type t, double value, double bound) {
     double u = kiln_type_roundoff(t);
     if (u == 0) return bound > 0 ? bound + 0.5 : t == KILN_I8 ? 0.5 : 0;
-    return bound + u * (fabs(value) + bound) + (t == KILN_F16 ? 3e-8 : 1.2e-38);
+    double smallest = t == KILN_F16    ? 3e-8
+                      : t == KILN_E4M3 ? 0x1p-10
+                      : t == KILN_E5M2 ? 0x1p-17
+                                       : 1.2e-38;
+    return bound + u * (fabs(value) + bound) + smallest;
 }
 
 static double saturated(kiln_type t, double v) {
-    double most = t == KILN_I8 ? 127 : t == KILN_I32 ? 2147483647.0 : INFINITY;
-    return v > most ? most : v < -most - 1 ? -most - 1 : v;
+    bool integer = t == KILN_I8 || t == KILN_I32;
+    double most = t == KILN_I8     ? 127
+                  : t == KILN_I32  ? 2147483647.0
+                  : t == KILN_E4M3 ? 448
+                  : t == KILN_E5M2 ? 57344
+                                   : INFINITY;
+    return v > most ? most : v < -most - integer ? -most - integer : v;
 }
 
 static void compare_row(const bench *b, int i, void *const *got, int64_t batch, int64_t row,
@@ -285,6 +294,17 @@ static void integers_are_exact(void **state) {
     check_schedules("matmul m=8 n=8 k=8 a=i8 b=i8 out=i8 ta=1 : out = acc * 0.01", sizes);
 }
 
+static void narrow_floats_and_tf32(void **state) {
+    (void)state;
+    check_schedules("matmul m=8 n=8 k=8 type=tf32 ta=1", small);
+    check_schedules("matmul m=8 n=8 k=8 a=e4m3 b=e5m2 tb=1 fast=1", small);
+    check_schedules(
+        "matmul m=8 n=8 k=8 a=e5m2 b=e4m3 out=e4m3 ta=1 r=e5m2 h=e5m2 bias=f32 : "
+        "h[m,n] = 1000 * acc; out = acc * 0.25 + bias[n] + r[m,n]",
+        (const char *const[]){"m=1 n=1 k=1", "m=37 n=53 k=29 batch=2", "m=64 n=48 k=544"});
+    check_schedules("matmul m=8 n=8 k=8 type=f16 out=e5m2 : out = 30000 * acc", small);
+}
+
 /* ---- the device reference */
 
 static void compare_reference(const char *text) {
@@ -346,6 +366,10 @@ static void reference_agrees_with_evaluate_row(void **state) {
         "bias[n]; h[m,n] = t; out = gelu(t) * 0.5");
     compare_reference(
         "matmul m=9 n=17 k=70 tb=1 a=i8 b=i8 scale=f32 c=scalar : out = acc * scale[m] + c");
+    compare_reference("matmul m=9 n=35 k=401 tb=1 type=e4m3 s=e5m2 : out = acc * s[n]");
+    compare_reference("matmul m=9 n=35 k=401 a=e5m2 b=e4m3 out=e4m3 fast=1");
+    compare_reference("matmul m=3 n=5 k=1 a=e5m2 b=e4m3 out=f32");
+    compare_reference("matmul m=9 n=17 k=70 type=tf32");
 }
 
 /* ---- nothing happens at size 0: drivers warm kernels up like that */
@@ -401,6 +425,8 @@ static const char *const shapes[] = {
     "matmul m=127 n=255 k=511 tb=1",
     "matmul m=16 n=28672 k=4096 type=f16 ta=1",
     "matmul m=33 n=7 k=100000 a=i8 b=i8",
+    "matmul m=256 n=130 k=260 a=e4m3 b=e5m2 tb=1 fast=1",
+    "matmul m=100 n=100 k=100 type=tf32",
     "matmul m=64 n=64 k=64 lda=67 batch=7 : out = relu(acc) + res[m,n]"};
 
 static void assert_in_space(const kiln_space *space, const kiln_schedule *s, const char *text) {
@@ -483,7 +509,13 @@ static void bad_problems_are_refused(void **state) {
         {"matmul m=4 n=4", "k"},
         {"matmul m=4 n=4 k=4 lda=3", "lda=3"},
         {"matmul m=4 n=4 k=4 a=i8 b=f32", "a=i8"},
-        {"matmul m=4 n=4 k=4 out=e4m3", "e4m3"},
+        {"matmul m=4 n=4 k=4 out=f64", "f64"},
+        {"matmul m=4 n=4 k=4 type=tf32 out=tf32", "out=tf32"},
+        {"matmul m=4 n=4 k=4 a=tf32 b=f32", "tf32 for both"},
+        {"matmul m=4 n=4 k=4 a=e4m3 b=bf16", "b=bf16"},
+        {"matmul m=4 n=4 k=4 fast=1", "fast=1"},
+        {"matmul m=4 n=4 k=4 type=e4m3 fast=2", "fast=2"},
+        {"matmul m=4 n=4 k=4 r=tf32 : out = acc + r[m,n]", "operand r has type tf32"},
         {"matmul m=4 n=4 k=4 : out = acc / sum(acc)", "reduc"},
         {"matmul m=4 n=4 k=4 : out = acc + a[m,n]", "a"},
         {"matmul m=2147483647 n=2147483647 k=2147483647 batch=2147483647", "memory"}};
@@ -549,6 +581,7 @@ int main(void) {
         cmocka_unit_test(floats_in_every_layout),
         cmocka_unit_test(statements_are_fused),
         cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(narrow_floats_and_tf32),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -76,6 +76,13 @@ static void matmul_texts(void **state) {
     expect_print("matmul m=4 n=5 k=6 type=f32 alpha=scalar : out = alpha * acc; aux[m,n] = out * 2",
                  "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 alpha=scalar : out = alpha * acc; "
                  "aux[m,n] = out * 2");
+    expect_print("matmul m=4 n=5 k=6 type=tf32 : out = acc + bias[n]",
+                 "matmul m=4 n=5 k=6 a=tf32 b=tf32 out=f32 : out = acc + bias[n]");
+    expect_print("matmul m=4 n=5 k=6 type=e4m3 b=e5m2 tb=1 : out = acc + bias[n]",
+                 "matmul m=4 n=5 k=6 a=e4m3 b=e5m2 out=bf16 tb=1 : out = acc + bias[n]");
+    expect_print("matmul m=4 n=5 k=6 a=e5m2 out=e4m3 bias=f32 lda=8 fast=1 : out = acc + bias[n]",
+                 "matmul m=4 n=5 k=6 a=e5m2 b=e5m2 out=e4m3 fast=1 lda=8 bias=f32 : "
+                 "out = acc + bias[n]");
 }
 
 static void map_texts(void **state) {
@@ -109,6 +116,20 @@ static void presets_are_texts(void **state) {
     }
     expect_error("softmax rows=4 cols=8 : out = x", "has its own statements");
     expect_error("softmax rows=4 cols=8 tpye=f16", "tpye is declared, but no statement uses it");
+}
+
+/* Another accumulator is another problem: its kernels are never shared. */
+static void fast_sums_are_compiled(void **state) {
+    (void)state;
+    kiln_problem exact = problem_of("matmul m=4 n=5 k=6 type=e4m3");
+    kiln_problem fast = problem_of("matmul m=4 n=5 k=6 type=e4m3 fast=1");
+    kiln_text a = {0}, b = {0};
+    kiln_problem_print_kernel_key(&exact, &a);
+    kiln_problem_print_kernel_key(&fast, &b);
+    assert_string_equal(kiln_text_get(&a), "matmul a=e4m3 b=e4m3 out=bf16");
+    assert_string_equal(kiln_text_get(&b), "matmul a=e4m3 b=e4m3 out=bf16 fast=1");
+    kiln_text_free(&a);
+    kiln_text_free(&b);
 }
 
 static void operands_in_order(void **state) {
@@ -333,6 +354,7 @@ int main(void) {
         cmocka_unit_test(map_texts),
         cmocka_unit_test(presets_are_texts),
         cmocka_unit_test(operands_in_order),
+        cmocka_unit_test(fast_sums_are_compiled),
         cmocka_unit_test(kernel_key_has_no_sizes),
         cmocka_unit_test(resizes),
         cmocka_unit_test(refuses_bad_keys),

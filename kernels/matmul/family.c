@@ -33,14 +33,30 @@ static double bytes(const kiln_problem *p) {
  * Bound of acc: ERROR_UNITS * sqrt(k) * 2^-24 * sum |a||b|. Rounding errors of a sum of k products
  * behave like a random walk: with probability 1 - 2 exp(-l^2 / 2) they stay below l sqrt(k) u times
  * that sum (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019). l = 4
- * also covers tensor cores, which truncate instead of rounding and so err by 2 units at a time. */
+ * also covers tensor cores, which truncate instead of rounding and so err by 2 units at a time.
+ *
+ * Sums of e4m3 and e5m2 products may pass through a narrow accumulator; README.md derives what
+ * narrow_count says: how many units of it a sum of k products may be off. */
 #define ERROR_UNITS 4.0
 #define FLOAT_ROUNDOFF 0x1p-24
 #define TINY 1.2e-38 /* what flushing a product to zero may cost */
+enum { NARROW_STEP = 32, NARROW_WINDOW = 128 };
+#define NARROW_UNIT 0x1p-13
+#define NARROW_SPREAD 2.6
 
-static double acc_error(const matmul *v, double acc, double magnitude) {
+static bool narrow(const matmul *v) { return v->a == KILN_E4M3 || v->a == KILN_E5M2; }
+
+static double narrow_count(const matmul *v, double acc, double magnitude) {
+    double k = (double)v->k, one_sided = fmin(1, fabs(acc) / magnitude);
+    return 0.5 * (ceil(k / NARROW_STEP) + k * one_sided) + NARROW_SPREAD * sqrt(k) + 1;
+}
+
+/* unit: that of the narrow accumulator, 0 where there is none. */
+static double acc_error(const matmul *v, double acc, double magnitude, double unit) {
     if (v->acc == KILN_I32) return v->plain && v->out == KILN_I32 ? 0 : FLOAT_ROUNDOFF * fabs(acc);
-    return ERROR_UNITS * sqrt((double)v->k) * FLOAT_ROUNDOFF * magnitude + (double)v->k * TINY;
+    double error = ERROR_UNITS * sqrt((double)v->k) * FLOAT_ROUNDOFF * magnitude;
+    if (narrow(v)) error += unit * narrow_count(v, acc, magnitude);
+    return error + (double)v->k * TINY;
 }
 
 static bool on_cpu(const kiln_caps *caps) { return caps->kind == KILN_DEVICE_CPU; }
@@ -87,14 +103,21 @@ static void read_operand(kiln_text *out, const kiln_operand *o) {
 }
 
 static void emit_error(kiln_text *out, const matmul *v) {
-    if (v->acc == KILN_F32)
-        kiln_text_printf(out,
-                         "    const double acc_error = %.1f * sqrt((double)k) * U * magnitude + "
-                         "(double)k * %g;\n",
-                         ERROR_UNITS, TINY);
-    else
+    if (v->acc != KILN_F32) {
         kiln_text_printf(out, "    const double acc_error = %s;\n",
-                         acc_error(v, 1, 1) == 0 ? "0.0" : "U * fabs(acc)");
+                         acc_error(v, 1, 1, 0) == 0 ? "0.0" : "U * fabs(acc)");
+        return;
+    }
+    if (narrow(v))
+        kiln_text_printf(out,
+                         "    const double one_sided = fmin(1.0, fabs(acc) / magnitude);\n"
+                         "    const double count = 0.5 * (ceil((double)k / %d.0) + (double)k * "
+                         "one_sided) + %.1f * sqrt((double)k) + 1.0;\n",
+                         NARROW_STEP, NARROW_SPREAD);
+    kiln_text_printf(out,
+                     "    const double acc_error = %.1f * sqrt((double)k) * U * magnitude + "
+                     "(double)k * %g%s;\n",
+                     ERROR_UNITS, TINY, narrow(v) ? " + narrow * count" : "");
 }
 
 /* FUNC NAME(end): the statements of one element, in double and with bounds. */
@@ -109,7 +132,8 @@ static void emit_end(kiln_text *out, const kiln_problem *p) {
     kiln_text_add(out,
                   "#define U 5.9604644775390625e-8\n"
                   "FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, "
-                  "double magnitude, i64 k)\n{\n    const i64 at = (batch * m + row) * n + col;\n");
+                  "double magnitude, double narrow, i64 k)\n{\n    const i64 at = (batch * m + "
+                  "row) * n + col;\n");
     emit_error(out, &v);
     for (int i = 0; i < p->n_operands; i++) {
         const char *name = p->operand[i].name;
@@ -131,13 +155,22 @@ static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_t
     kiln_text undefs = {0};
     kiln_matmul_emit_problem(out, &undefs, p);
     bool cpu = on_cpu(caps);
+    matmul v = kiln_matmul_view(p);
     const struct {
         const char *name;
         int value;
-    } shape[] = {{"RW", cpu ? 16 : 1}, {"RM", cpu ? 8 : 4},  {"RN", cpu ? 1 : 4},
-                 {"TX", cpu ? 1 : 16}, {"TY", cpu ? 1 : 16}, {"SPREAD_THREADS", cpu ? 1 : 256}};
+    } shape[] = {{"RW", cpu ? 16 : 1},
+                 {"RM", cpu ? 8 : 4},
+                 {"RN", cpu ? 1 : 4},
+                 {"TX", cpu ? 1 : 16},
+                 {"TY", cpu ? 1 : 16},
+                 {"SPREAD_THREADS", cpu ? 1 : 256},
+                 {"NARROW", narrow(&v)},
+                 {"NARROW_STEP", NARROW_STEP},
+                 {"NARROW_WINDOW", v.fast ? 0 : NARROW_WINDOW}};
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         kiln_emit_define(out, &undefs, shape[i].name, "%d", shape[i].value);
+    kiln_emit_define(out, &undefs, "NARROW_UNIT", "%.17g", NARROW_UNIT);
     kiln_text_add(out, "#define REFERENCE_PARAMS ");
     reference_list(out, p, true);
     kiln_text_add(out, "\n#define REFERENCE_ARGS ");
@@ -145,8 +178,11 @@ static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_t
     kiln_text_add(out, "\n");
     emit_end(out, p);
     kiln_text_add(out, kiln_embedded("kernels/matmul/reference.k.c"));
-    kiln_text_add(out, "#undef REFERENCE_PARAMS\n#undef REFERENCE_ARGS\n#undef PA\n#undef PB\n"
-                       "#undef RV\n#undef RF\n#undef RV_OF\n#undef RV_PUT\n#undef SPREAD_STEPS\n");
+    kiln_text_add(
+        out,
+        "#undef REFERENCE_PARAMS\n#undef REFERENCE_ARGS\n#undef PA\n#undef PB\n"
+        "#undef RV\n#undef RF\n#undef RV_OF\n#undef RF_OF\n#undef RV_PUT\n#undef SPREAD_STEPS\n"
+        "#undef NARROW_SUM\n#undef NARROW_OF\n");
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
     kiln_text_free(&undefs);
@@ -213,8 +249,32 @@ static double element(const kiln_operand *o, const void *host, int64_t index) {
     return kiln_type_read(o->type, (const char *)host + index * (int64_t)kiln_type_bytes(o->type));
 }
 
+/* What a narrow accumulator's unit follows from; reference.k.c has the same. */
+typedef struct extent {
+    double low, high, reach, largest;
+} extent;
+
+static void extend(extent *x, double sum, bool ends) {
+    x->low = fmin(x->low, sum);
+    x->high = fmax(x->high, sum);
+    if (!ends) return;
+    x->reach = fmax(x->reach, x->high - x->low);
+    x->low = x->high = sum;
+}
+
+static double narrow_unit(const matmul *v, const extent *x) {
+    return NARROW_UNIT * fmax(x->reach * (v->fast ? 1 : 2), x->largest);
+}
+
+/* After product l of every column. */
+static void extend_row(const matmul *v, int64_t l, const kiln_bounded *acc, extent *x) {
+    bool last = l + 1 == v->k, ends = last || (!v->fast && (l + 1) % NARROW_WINDOW == 0);
+    if (!narrow(v) || (!last && (l + 1) % NARROW_STEP)) return;
+    for (int64_t j = 0; j < v->n; j++) extend(&x[j], acc[j].value, ends);
+}
+
 static void multiply_row(const kiln_problem *p, const void *const *host, int64_t batch, int64_t row,
-                         kiln_bounded *acc) {
+                         kiln_bounded *acc, extent *extents) {
     matmul v = kiln_matmul_view(p);
     const kiln_operand *a = &p->operand[MATMUL_A], *b = &p->operand[MATMUL_B];
     for (int64_t l = 0; l < v.k; l++) {
@@ -225,9 +285,12 @@ static void multiply_row(const kiln_problem *p, const void *const *host, int64_t
                                batch * v.stride_b + (v.tb ? j * v.ldb + l : l * v.ldb + j));
             acc[j].value += x * y;
             acc[j].error += fabs(x * y);
+            extents[j].largest = fmax(extents[j].largest, fabs(x * y));
         }
+        extend_row(&v, l, acc, extents);
     }
-    for (int64_t j = 0; j < v.n; j++) acc[j].error = acc_error(&v, acc[j].value, acc[j].error);
+    for (int64_t j = 0; j < v.n; j++)
+        acc[j].error = acc_error(&v, acc[j].value, acc[j].error, narrow_unit(&v, &extents[j]));
 }
 
 /* The elements of operand i that this row meets: n of them, or one. */
@@ -244,8 +307,9 @@ static void gather(const kiln_problem *p, int i, const void *host, double scalar
 }
 
 static int evaluate(const kiln_problem *p, const void *const *host, const double *scalars,
-                    int64_t batch, int64_t row, kiln_bounded *acc, double *in, kiln_bounded *store,
-                    double *const *value, double *const *bound, kiln_error *e) {
+                    int64_t batch, int64_t row, kiln_bounded *acc, extent *extents, double *in,
+                    kiln_bounded *store, double *const *value, double *const *bound,
+                    kiln_error *e) {
     int64_t n = kiln_matmul_view(p).n;
     const double *inputs[KILN_OPERANDS_MAX] = {NULL};
     kiln_bounded *outputs[KILN_STATEMENTS_MAX] = {NULL};
@@ -260,7 +324,7 @@ static int evaluate(const kiln_problem *p, const void *const *host, const double
     for (int s = 0; s < p->body.n_statements; s++)
         if (p->body.statement[s].operand >= 0)
             outputs[s] = store + slot[p->body.statement[s].operand] * n;
-    multiply_row(p, host, batch, row, acc);
+    multiply_row(p, host, batch, row, acc, extents);
     int status = kiln_body_eval(&p->body, inputs, acc, n, FLOAT_ROUNDOFF, outputs, e);
     for (int64_t j = 0; j < n * slots && !status; j++) {
         value[j / n][j % n] = store[j].value;
@@ -274,12 +338,15 @@ static int evaluate_row(const kiln_problem *p, const void *const *host, const do
                         kiln_error *e) {
     size_t n = (size_t)kiln_matmul_view(p).n;
     kiln_bounded *acc = calloc(n, sizeof *acc);
+    extent *extents = calloc(n, sizeof *extents);
     double *in = calloc(n * KILN_OPERANDS_MAX, sizeof *in);
     kiln_bounded *store = calloc(n * KILN_OPERANDS_MAX, sizeof *store);
-    int status = acc && in && store
-                     ? evaluate(p, host, scalars, batch, row, acc, in, store, value, bound, e)
-                     : kiln_fail(e, KILN_NO_MEMORY, "no memory to evaluate a row of matmul");
+    int status =
+        acc && extents && in && store
+            ? evaluate(p, host, scalars, batch, row, acc, extents, in, store, value, bound, e)
+            : kiln_fail(e, KILN_NO_MEMORY, "no memory to evaluate a row of matmul");
     free(acc);
+    free(extents);
     free(in);
     free(store);
     return status;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { M, N, K, BATCH, A, B, OUT, TA, TB, LDA, LDB, LDO };
+enum { M, N, K, BATCH, A, B, OUT, TA, TB, FAST, LDA, LDB, LDO };
 
 /* 2^31 - 1 keeps a size in an int; products are formed in 64 bits. */
 #define SIZE(name_, fallback_, min_, compiled_, help_)                                             \
@@ -26,11 +26,13 @@ static const kiln_key keys[] = {
     [N] = SIZE("n", KILN_REQUIRED, 1, false, "columns of b and out"),
     [K] = SIZE("k", KILN_REQUIRED, 1, false, "columns of a, rows of b"),
     [BATCH] = SIZE("batch", 1, 1, false, "independent products, one after the other in memory"),
-    [A] = TYPE("a", "type of a: f32 f16 bf16 i8 (f32 unless type= says otherwise)"),
+    [A] = TYPE("a", "type of a: f32 tf32 f16 bf16 e4m3 e5m2 i8 (f32 unless type= says otherwise)"),
     [B] = TYPE("b", "type of b (that of a)"),
-    [OUT] = TYPE("out", "type of out: f32 f16 bf16 i8 i32 (that of a; i32 when a is i8)"),
+    [OUT] = TYPE("out", "type of out: f32 f16 bf16 e4m3 e5m2 i8 i32 (that of a; i32 for i8, f32 "
+                        "for tf32, bf16 for e4m3 and e5m2)"),
     [TA] = FLAG("ta", "1: a is stored k x m"),
     [TB] = FLAG("tb", "1: b is stored n x k"),
+    [FAST] = FLAG("fast", "1: e4m3 and e5m2 may be summed in the tensor cores' narrow registers"),
     [LDA] = SIZE("lda", 0, 0, false, "elements between stored rows of a; 0: no gap"),
     [LDB] = SIZE("ldb", 0, 0, false, "elements between stored rows of b; 0: no gap"),
     [LDO] = SIZE("ldo", 0, 0, false, "elements between rows of out; 0: no gap"),
@@ -43,25 +45,48 @@ static kiln_type type_or(int64_t given, kiln_type otherwise) {
     return given != KILN_NONE ? (kiln_type)given : otherwise;
 }
 
+static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
+
+static bool plain_float(kiln_type t) { return t == KILN_F32 || t == KILN_F16 || t == KILN_BF16; }
+
+/* What only operands are made of is no type for a result: who says type= means a and b. */
+static kiln_type default_out(kiln_type a, kiln_type type) {
+    if (a == KILN_I8) return KILN_I32;
+    if (a == KILN_TF32) return KILN_F32;
+    return eight_bit_float(a) ? KILN_BF16 : type_or(type, a);
+}
+
 static void types(const kiln_problem *p, kiln_type *a, kiln_type *b, kiln_type *out) {
     *a = type_or(p->value[A], type_or(p->type, KILN_F32));
     *b = type_or(p->value[B], type_or(p->type, *a));
-    *out = type_or(p->value[OUT], *a == KILN_I8 ? KILN_I32 : type_or(p->type, *a));
+    *out = type_or(p->value[OUT], default_out(*a, p->type));
 }
 
-static int check_types(kiln_type a, kiln_type b, kiln_type out, kiln_error *e) {
-    bool floats = (a == KILN_F32 || a == KILN_F16 || a == KILN_BF16) &&
-                  (b == KILN_F32 || b == KILN_F16 || b == KILN_BF16);
-    if (!floats && !(a == KILN_I8 && b == KILN_I8))
-        return kiln_fail(
-            e, KILN_UNSUPPORTED,
-            "matmul cannot multiply a=%s by b=%s: use f32, f16 or bf16 for both in any "
-            "mix, or i8 for both",
-            kiln_type_name(a), kiln_type_name(b));
-    if (out != KILN_F32 && out != KILN_F16 && out != KILN_BF16 && out != KILN_I8 && out != KILN_I32)
+static bool multiplies(kiln_type a, kiln_type b) {
+    return (plain_float(a) && plain_float(b)) || (eight_bit_float(a) && eight_bit_float(b)) ||
+           (a == b && (a == KILN_I8 || a == KILN_TF32));
+}
+
+/* What a kernel can store and a statement read. */
+static bool stores(kiln_type t) {
+    return plain_float(t) || eight_bit_float(t) || t == KILN_I8 || t == KILN_I32;
+}
+
+static int check_types(kiln_type a, kiln_type b, kiln_type out, bool fast, kiln_error *e) {
+    if (!multiplies(a, b))
         return kiln_fail(e, KILN_UNSUPPORTED,
-                         "matmul cannot store out=%s: use f32, f16, bf16, i8 or i32",
+                         "matmul cannot multiply a=%s by b=%s: use f32, f16 or bf16 in any mix, "
+                         "e4m3 or e5m2 in any mix, tf32 for both, or i8 for both",
+                         kiln_type_name(a), kiln_type_name(b));
+    if (!stores(out))
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "matmul cannot store out=%s: use f32, f16, bf16, e4m3, e5m2, i8 or i32",
                          kiln_type_name(out));
+    if (fast && !eight_bit_float(a))
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "matmul: fast=1 is about the sums of e4m3 and e5m2 products, and a is %s; "
+                         "leave it out",
+                         kiln_type_name(a));
     return KILN_OK;
 }
 
@@ -79,8 +104,10 @@ static void declare(kiln_problem *p, int i, const char *name, kiln_type type, bo
 static int operands(kiln_problem *p, kiln_error *e) {
     kiln_type a, b, out;
     types(p, &a, &b, &out);
-    int status = check_types(a, b, out, e);
+    int status = check_types(a, b, out, p->value[FAST], e);
     if (status) return status;
+    /* statements' operands get `type=` unless they say otherwise; these types they cannot mean */
+    if (p->type == KILN_TF32 || eight_bit_float(p->type)) p->type = out;
     declare(p, MATMUL_A, "a", a, false);
     declare(p, MATMUL_B, "b", b, false);
     declare(p, MATMUL_OUT, "out", out, true);
@@ -115,11 +142,11 @@ static int shape_extra(const kiln_problem *p, kiln_operand *o, kiln_error *e) {
         return kiln_fail(e, KILN_UNSUPPORTED,
                          "matmul stores whole matrices: give output %s both axes, %s[m,n]", o->name,
                          o->name);
-    if (o->type == KILN_F64 || o->type == KILN_E4M3 || o->type == KILN_E5M2)
+    if (!stores(o->type))
         return kiln_fail(
             e, KILN_UNSUPPORTED,
             "matmul: operand %s has type %s, which statements cannot read or store; use "
-            "f32, f16, bf16, i8 or i32",
+            "f32, f16, bf16, e4m3, e5m2, i8 or i32",
             o->name, kiln_type_name(o->type));
     int status = set_matrix(p, o, has_m ? p->value[M] : 1, has_n ? p->value[N] : 1, 0, "", e);
     if (!(has_m && has_n)) o->batch = 1, o->batch_stride = 0;
@@ -187,6 +214,7 @@ matmul kiln_matmul_view(const kiln_problem *p) {
         .acc = o[MATMUL_A].type == KILN_I8 ? KILN_I32 : KILN_F32,
         .ta = p->value[TA],
         .tb = p->value[TB],
+        .fast = p->value[FAST],
         .plain = is_plain(p),
     };
 }

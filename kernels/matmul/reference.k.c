@@ -5,7 +5,10 @@
  *            zero padded: one plain layout for all types and transposes
  *   main:    TX x TY threads share a PA x PB tile, RM x (RN vectors of RW) each
  *
- *            CPU: one work-item, 8 rows x double16      GPU: 16 x 16 threads, 4 x 4 doubles each */
+ *            CPU: one work-item, 8 rows x double16      GPU: 16 x 16 threads, 4 x 4 doubles each
+ *
+ * NARROW: for sums that may be kept in few bits (the README says which and why), also how far apart
+ * partial sums lie and the largest product: the unit in which such sums err. */
 #ifndef RW
 #define RW 1   /* doubles of a vector */
 #define RM 4   /* rows of a thread */
@@ -13,6 +16,10 @@
 #define TX 16
 #define TY 16
 #define SPREAD_THREADS 256
+#define NARROW 0        /* 1: look at partial sums, too */
+#define NARROW_STEP 32  /* products between two of them */
+#define NARROW_WINDOW 0 /* products after which such sums start anew; 0: never */
+#define NARROW_UNIT 0x1p-13
 #endif
 #ifndef TA /* compiled alone: f32, out = acc */
 #define NAME(x) alone_##x
@@ -27,7 +34,7 @@
 #define REFERENCE_PARAMS i64 m, i64 n, GLOBAL double *v_out, GLOBAL float *b_out
 #define REFERENCE_ARGS m, n, v_out, b_out
 FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, double magnitude,
-                    i64 k)
+                    double narrow, i64 k)
 {
     v_out[(batch * m + row) * n + col] = acc;
     b_out[(batch * m + row) * n + col] = (float)(4.0 * sqrt((double)k) * 5.96e-8 * magnitude);
@@ -40,12 +47,31 @@ FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, d
 #define RV CAT(double, RW)
 #define RF CAT(float, RW)
 #define RV_OF(x) CAT(convert_double, RW)(x)
+#define RF_OF(x) CAT(convert_float, RW)(x)
 #define RV_PUT(v, p) CAT(vstore, RW)(v, 0, p)
 #else
 #define RV double
 #define RF float
 #define RV_OF(x) (double)(x)
+#define RF_OF(x) (float)(x)
 #define RV_PUT(v, p) (*(p) = (v))
+#endif
+
+/* The partial sums of a window, low to high, and the widest window; s is the sum so far. A run of
+ * products that is as long as a window lies in two. */
+#if NARROW
+#define NARROW_SUM(s, low, high, reach, ends)                                                      \
+    {                                                                                              \
+        const RF now = RF_OF(s);                                                                   \
+        low = fmin(low, now);                                                                      \
+        high = fmax(high, now);                                                                    \
+        if (ends) {                                                                                \
+            reach = fmax(reach, high - low);                                                       \
+            low = high = now;                                                                      \
+        }                                                                                          \
+    }
+#define NARROW_OF(reach, largest) \
+    ((RF)(NARROW_UNIT) * fmax(reach * (NARROW_WINDOW ? 2.0f : 1.0f), largest))
 #endif
 
 /* Block (x, y): steps x * SPREAD_STEPS on, panel y. The first panels_a panels are a's. */
@@ -90,6 +116,11 @@ NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL flo
             sum[i][j] = (RV)(0.0);
             magnitude[i][j] = (RF)(0.0f);
         }
+#if NARROW
+        RF low[RM][RN], high[RM][RN], reach[RM][RN], largest[RM][RN];
+        UNROLL for (int i = 0; i < RM; i++) UNROLL for (int j = 0; j < RN; j++)
+            low[i][j] = high[i][j] = reach[i][j] = largest[i][j] = (RF)(0.0f);
+#endif
         for (i64 kk = 0; kk < k; kk++) {
             RV bv[RN];
             RF bm[RN];
@@ -103,8 +134,18 @@ NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL flo
                 UNROLL for (int j = 0; j < RN; j++) {
                     sum[i][j] = fma((RV)((double)x), bv[j], sum[i][j]);
                     magnitude[i][j] = fma((RF)(fabs(x)), bm[j], magnitude[i][j]);
+#if NARROW
+                    largest[i][j] = fmax(largest[i][j], (RF)(fabs(x)) * bm[j]);
+#endif
                 }
             }
+#if NARROW
+            if ((kk + 1) % NARROW_STEP == 0 || kk + 1 == k) {
+                const int ends = kk + 1 == k || (NARROW_WINDOW > 0 && (kk + 1) % (NARROW_WINDOW + !NARROW_WINDOW) == 0);
+                UNROLL for (int i = 0; i < RM; i++) UNROLL for (int j = 0; j < RN; j++)
+                    NARROW_SUM(sum[i][j], low[i][j], high[i][j], reach[i][j], ends)
+            }
+#endif
             ap += PA;
             bp += PB;
         }
@@ -114,10 +155,16 @@ NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL flo
                 const i64 col = pb * PB + (j * TX + tx) * RW;
                 double v[RW];
                 double g[RW];
+                double u[RW];
                 RV_PUT(sum[i][j], v);
                 RV_PUT(RV_OF(magnitude[i][j]), g);
+#if NARROW
+                RV_PUT(RV_OF(NARROW_OF(reach[i][j], largest[i][j])), u);
+#else
+                RV_PUT((RV)(0.0), u);
+#endif
                 for (int w = 0; w < RW && row < m && col + w < n; w++)
-                    NAME(end)(REFERENCE_ARGS, batch, row, col + w, v[w], g[w], k);
+                    NAME(end)(REFERENCE_ARGS, batch, row, col + w, v[w], g[w], u[w], k);
             }
         }
     }

@@ -2,7 +2,7 @@
  *
  *   REAL, INTV, UINTV        float, int and uint vectors of VL lanes
  *   VLOAD(T, p, i)           VL elements of type T from p[i], as REAL
- *   VSTORE(T, p, i, v)       the same out, rounded to nearest even, integers saturated
+ *   VSTORE(T, p, i, v)       the same out, rounded to nearest even, integers and 8-bit floats saturated
  *   VSTORE_INT(p, i, v)      an INTV, exactly */
 #ifndef VL
 #define VL 16
@@ -17,10 +17,15 @@
     CAT(as_float, VL)(CAT(convert_uint, VL)(CAT(vload, VL)(0, (p) + (i))) << 16)
 #define VLOAD_i8(p, i) CAT(convert_float, VL)(CAT(vload, VL)(0, (p) + (i)))
 #define VLOAD_i32(p, i) CAT(convert_float, VL)(CAT(vload, VL)(0, (p) + (i)))
+#define VLOAD_tf32(p, i) VLOAD_f32(p, i)
+#define VLOAD_e4m3(p, i) CAT(k_from_e4m3_, VL)(CAT(vload, VL)(0, (p) + (i)))
+#define VLOAD_e5m2(p, i) CAT(k_from_e5m2_, VL)(CAT(vload, VL)(0, (p) + (i)))
 #define VSTORE(T, p, i, v) CAT(VSTORE_, T)(p, i, v)
 #define VSTORE_f32(p, i, v) CAT(vstore, VL)(v, 0, (p) + (i))
 #define VSTORE_f16(p, i, v) CAT4(vstore_half, VL, _, rte)(v, 0, (p) + (i))
 #define VSTORE_bf16(p, i, v) CAT(vstore, VL)(CAT(k_to_bf16_, VL)(v), 0, (p) + (i))
+#define VSTORE_e4m3(p, i, v) CAT(vstore, VL)(CAT(k_to_e4m3_, VL)(v), 0, (p) + (i))
+#define VSTORE_e5m2(p, i, v) CAT(vstore, VL)(CAT(k_to_e5m2_, VL)(v), 0, (p) + (i))
 #define VSTORE_i8(p, i, v) CAT(vstore, VL)(CAT4(convert_char, VL, _sat, _rte)(v), 0, (p) + (i))
 #define VSTORE_i32(p, i, v) CAT(vstore, VL)(CAT4(convert_int, VL, _sat, _rte)(v), 0, (p) + (i))
 #define VSTORE_INT(p, i, v) CAT(vstore, VL)(v, 0, (p) + (i))

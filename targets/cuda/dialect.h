@@ -35,6 +35,9 @@ typedef u16 storage_f16;
 typedef u16 storage_bf16;
 typedef signed char storage_i8;
 typedef int storage_i32;
+typedef float storage_tf32;
+typedef u8 storage_e4m3;
+typedef u8 storage_e5m2;
 
 FUNC float k_from_bf16(u16 x) { return __uint_as_float((u32)x << 16); }
 FUNC u16 k_to_bf16(float x) {
@@ -62,20 +65,117 @@ FUNC signed char k_to_i8(float x) {
     return (signed char)(r < -128 ? -128 : r > 127 ? 127 : r);
 }
 
+/* 8-bit floats: two at a time by instructions where there are any, the low half first; otherwise by
+ * integers as in targets/opencl/dialect.h, which explains the steps. */
+#if __CUDA_ARCH__ >= 890
+#define K_EIGHT(T)                                                                                 \
+    FUNC u16 k_to_##T##x2(float low, float high) {                                                 \
+        u16 r;                                                                                     \
+        asm("cvt.rn.satfinite." #T "x2.f32 %0, %1, %2;" : "=h"(r) : "f"(high), "f"(low));          \
+        return r;                                                                                  \
+    }                                                                                              \
+    FUNC void k_from_##T##x2(u16 x, float *low, float *high) {                                     \
+        u32 r;                                                                                     \
+        asm("cvt.rn.f16x2." #T "x2 %0, %1;" : "=r"(r) : "h"(x));                                   \
+        *low = k_from_f16((u16)r);                                                                 \
+        *high = k_from_f16((u16)(r >> 16));                                                        \
+    }                                                                                              \
+    FUNC u8 k_to_##T(float x) { return (u8)k_to_##T##x2(x, 0.0f); }                                \
+    FUNC float k_from_##T(u8 x) {                                                                  \
+        float low, high;                                                                           \
+        k_from_##T##x2(x, &low, &high);                                                            \
+        return low;                                                                                \
+    }
+K_EIGHT(e4m3)
+K_EIGHT(e5m2)
+#else
+/* M: bits of the mantissa, D: difference of biases, SPECIAL: first pattern of NaN or infinity. */
+#define K_EIGHT(T, M, D, SPECIAL, TOP, SMALLEST, MAGIC)                                            \
+    FUNC float k_from_##T(u8 x) {                                                                  \
+        const u32 m = x & 0x7fu, sign = (x & 0x80u) << 24;                                         \
+        u32 r = (m << (23 - M)) + (D << 23);                                                       \
+        if (m >= SPECIAL) r |= 0x7f800000u;                                                        \
+        if (m < (1u << M)) r = __float_as_uint((float)m * SMALLEST);                               \
+        return __uint_as_float(r | sign);                                                          \
+    }                                                                                              \
+    FUNC u8 k_to_##T(float v) {                                                                    \
+        const u32 x = __float_as_uint(v), m = x & 0x7fffffffu;                                     \
+        u32 r = ((m + ((1u << (22 - M)) - 1u) + ((m >> (23 - M)) & 1u)) >> (23 - M)) - (D << M);   \
+        if (r > TOP) r = TOP;                                                                      \
+        if (m < ((D + 1u) << 23))                                                                  \
+            r = __float_as_uint(__uint_as_float(m) + MAGIC) - __float_as_uint(MAGIC);              \
+        if (m > 0x7f800000u) r = 0x7fu;                                                            \
+        return (u8)(r | (x >> 24 & 0x80u));                                                        \
+    }                                                                                              \
+    FUNC u16 k_to_##T##x2(float low, float high) {                                                 \
+        return (u16)(k_to_##T(low) | (u32)k_to_##T(high) << 8);                                    \
+    }                                                                                              \
+    FUNC void k_from_##T##x2(u16 x, float *low, float *high) {                                     \
+        *low = k_from_##T((u8)x);                                                                  \
+        *high = k_from_##T((u8)(x >> 8));                                                          \
+    }
+K_EIGHT(e4m3, 3, 120u, 0x7fu, 0x7eu, 0x1p-9f, 16384.0f)
+K_EIGHT(e5m2, 2, 112u, 0x7cu, 0x7bu, 0x1p-16f, 128.0f)
+#endif
+
 /* One element from and to its storage. */
 FUNC float k_get_f32(float x) { return x; }
 FUNC float k_get_f16(u16 x) { return k_from_f16(x); }
 FUNC float k_get_bf16(u16 x) { return k_from_bf16(x); }
 FUNC int k_get_i8(signed char x) { return x; }
 FUNC int k_get_i32(int x) { return x; }
+FUNC float k_get_tf32(float x) { return x; }
+FUNC float k_get_e4m3(u8 x) { return k_from_e4m3(x); }
+FUNC float k_get_e5m2(u8 x) { return k_from_e5m2(x); }
 FUNC float k_put_f32(float x) { return x; }
 FUNC u16 k_put_f16(float x) { return k_to_f16(x); }
 FUNC u16 k_put_bf16(float x) { return k_to_bf16(x); }
 FUNC signed char k_put_i8(float x) { return k_to_i8(x); }
+FUNC u8 k_put_e4m3(float x) { return k_to_e4m3(x); }
+FUNC u8 k_put_e5m2(float x) { return k_to_e5m2(x); }
 FUNC int k_put_i32(int x) { return x; }
 FUNC int k_put_i32(float x) { return __float2int_rn(x); }
 #define READ(T, p, i) CAT(k_get_, T)((p)[i])
 #define WRITE(T, p, i, v) ((p)[i] = CAT(k_put_, T)(v))
+
+/* W elements of an array from and to their storage, in pairs where that is what a conversion takes.
+ * The arrays are registers: the loops are unrolled. */
+#define K_GETS_ONE(T, W, e, dst)                                                                   \
+    UNROLL for (int k_i = 0; k_i < W; k_i++)(dst)[k_i] = CAT(k_get_, T)((e)[k_i])
+#define K_PUTS_ONE(T, W, e, src)                                                                   \
+    UNROLL for (int k_i = 0; k_i < W; k_i++)(e)[k_i] = CAT(k_put_, T)((src)[k_i])
+#define K_GETS_TWO(T, W, e, dst)                                                                   \
+    if ((W) % 2) (dst)[0] = CAT(k_get_, T)((e)[0]);                                                \
+    UNROLL for (int k_i = (W) % 2; k_i < (W); k_i += 2) {                                          \
+        float k_low, k_high;                                                                       \
+        CAT4(k_from_, T, x, 2)((u16)((e)[k_i] | (u32)(e)[k_i + 1] << 8), &k_low, &k_high);         \
+        (dst)[k_i] = k_low;                                                                        \
+        (dst)[k_i + 1] = k_high;                                                                   \
+    }
+#define K_PUTS_TWO(T, W, e, src)                                                                   \
+    if ((W) % 2) (e)[0] = CAT(k_put_, T)((src)[0]);                                                \
+    UNROLL for (int k_i = (W) % 2; k_i < (W); k_i += 2) {                                          \
+        const u16 k_two = CAT4(k_to_, T, x, 2)((src)[k_i], (src)[k_i + 1]);                        \
+        (e)[k_i] = (u8)k_two;                                                                      \
+        (e)[k_i + 1] = (u8)(k_two >> 8);                                                           \
+    }
+#define K_GETS(T, W, e, dst) CAT(K_GETS_, T)(W, e, dst)
+#define K_PUTS(T, W, e, src) CAT(K_PUTS_, T)(W, e, src)
+#define K_GETS_f32(W, e, dst) K_GETS_ONE(f32, W, e, dst)
+#define K_GETS_tf32(W, e, dst) K_GETS_ONE(tf32, W, e, dst)
+#define K_GETS_f16(W, e, dst) K_GETS_ONE(f16, W, e, dst)
+#define K_GETS_bf16(W, e, dst) K_GETS_ONE(bf16, W, e, dst)
+#define K_GETS_i8(W, e, dst) K_GETS_ONE(i8, W, e, dst)
+#define K_GETS_i32(W, e, dst) K_GETS_ONE(i32, W, e, dst)
+#define K_GETS_e4m3(W, e, dst) K_GETS_TWO(e4m3, W, e, dst)
+#define K_GETS_e5m2(W, e, dst) K_GETS_TWO(e5m2, W, e, dst)
+#define K_PUTS_f32(W, e, src) K_PUTS_ONE(f32, W, e, src)
+#define K_PUTS_f16(W, e, src) K_PUTS_ONE(f16, W, e, src)
+#define K_PUTS_bf16(W, e, src) K_PUTS_ONE(bf16, W, e, src)
+#define K_PUTS_i8(W, e, src) K_PUTS_ONE(i8, W, e, src)
+#define K_PUTS_i32(W, e, src) K_PUTS_ONE(i32, W, e, src)
+#define K_PUTS_e4m3(W, e, src) K_PUTS_TWO(e4m3, W, e, src)
+#define K_PUTS_e5m2(W, e, src) K_PUTS_TWO(e5m2, W, e, src)
 
 /* W adjacent elements through one access of W * sizeof bytes (16 at the most; more are several). */
 template <int BYTES> struct k_word { typedef uint4 type; };
@@ -96,12 +196,12 @@ template <int W, typename S> union k_pack {
             (const k_pack<W, STORAGE(T)>::word *)((p) + (i));                                      \
         UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
             k_p.w[k_i] = k_s[k_i];                                                                 \
-        UNROLL for (int k_i = 0; k_i < W; k_i++)(dst)[k_i] = CAT(k_get_, T)(k_p.e[k_i]);           \
+        K_GETS(T, W, k_p.e, dst);                                                                  \
     } while (0)
 #define WRITE_N(T, W, p, i, src)                                                                   \
     do {                                                                                           \
         k_pack<W, STORAGE(T)> k_p;                                                                 \
-        UNROLL for (int k_i = 0; k_i < W; k_i++) k_p.e[k_i] = CAT(k_put_, T)((src)[k_i]);          \
+        K_PUTS(T, W, k_p.e, src);                                                                  \
         k_pack<W, STORAGE(T)>::word *k_d = (k_pack<W, STORAGE(T)>::word *)((p) + (i));             \
         UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
             k_d[k_i] = k_p.w[k_i];                                                                 \
@@ -151,7 +251,7 @@ K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
         const k_word_t *k_s = (const k_word_t *)((p) + (i));                                       \
         UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
             k_p.w[k_i] = k_load<H, k_word_t>(k_s + k_i);                                           \
-        UNROLL for (int k_i = 0; k_i < W; k_i++)(dst)[k_i] = (float)CAT(k_get_, T)(k_p.e[k_i]);    \
+        K_GETS(T, W, k_p.e, dst);                                                                  \
     } while (0)
 /* Elements as they lie in memory: a 16-bit type takes half the registers that its floats would. */
 #define HELD(T, W, name, n) k_pack<W, STORAGE(T)> name[n]
@@ -168,7 +268,7 @@ K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
     do {                                                                                           \
         k_pack<W, STORAGE(T)> k_p;                                                                 \
         typedef k_pack<W, STORAGE(T)>::word k_word_t;                                              \
-        UNROLL for (int k_i = 0; k_i < W; k_i++) k_p.e[k_i] = CAT(k_put_, T)((src)[k_i]);          \
+        K_PUTS(T, W, k_p.e, src);                                                                  \
         k_word_t *k_d = (k_word_t *)((p) + (i));                                                   \
         UNROLL for (int k_i = 0; k_i < (int)(sizeof k_p.w / sizeof *k_p.w); k_i++)                 \
             k_store<H, k_word_t>(k_d + k_i, k_p.w[k_i]);                                           \

@@ -8,9 +8,10 @@
  *   BARRIER()          all threads of the block, local memory visible
  *   THREAD(d) BLOCK(d) BLOCKS(d)   indices
  *   UNROLL             before a loop: unroll it completely; UNROLL_N(n): n times
- *   STORAGE(T)         what an element of type T is kept in; T is f32 f16 bf16 i8 i32 (a macro that
- *                      expands to one of them is fine)
- *   READ(T, p, i)      element i as float (i8, i32: int);  WRITE(T, p, i, v) rounds to nearest even
+ *   STORAGE(T)         what an element of type T is kept in; T is f32 f16 bf16 e4m3 e5m2 i8 i32 (a
+ *                      macro that expands to one of them is fine); tf32 can be read, as f32 is
+ *   READ(T, p, i)      element i as float (i8, i32: int);  WRITE(T, p, i, v) rounds to nearest even;
+ *                      e4m3 and e5m2 saturate like integers, infinity too, and NaN stays NaN
  *   READ_N(T, W, p, i, dst)   W = 1 2 4 8 16 adjacent elements into dst[0..W-1], aligned to W elements
  *   WRITE_N(T, W, p, i, src)  the same out; src is float, for i32 int
  *   READ_F(T, W, H, p, i, dst)  WRITE_F(T, W, H, p, i, src)   the same, always from and to floats:
@@ -60,6 +61,9 @@ typedef half storage_f16;
 typedef ushort storage_bf16;
 typedef char storage_i8;
 typedef int storage_i32;
+typedef float storage_tf32;
+typedef uchar storage_e4m3;
+typedef uchar storage_e5m2;
 
 FUNC float k_from_bf16(ushort x) { return as_float((uint)x << 16); }
 FUNC ushort k_to_bf16(float x) {
@@ -67,18 +71,60 @@ FUNC ushort k_to_bf16(float x) {
     uint r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     return (ushort)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16 | 0x40u) : r);
 }
+
+/* 8-bit floats, for a float or a vector of them (F, with its unsigned U and 8-bit B).
+ *
+ *     e4m3   s eeee mmm    bias 7   0x7f: NaN, no infinity    largest 448    smallest 2^-9
+ *     e5m2   s eeeee mm    bias 15  0x7c: infinity, then NaN  largest 57344  smallest 2^-16
+ *
+ * Reading: the bits in place and the biases' difference added; all ones in the exponent of what is
+ * special (from SPECIAL on); below the first normal number an integer times the smallest number.
+ * Writing rounds the bits to nearest even and cuts at TOP; what becomes subnormal is rounded by
+ * adding MAGIC, whose unit in the last place is the smallest number. No arithmetic is done on
+ * subnormal floats, which a device may flush. M: bits of the mantissa, D: difference of biases. */
+#define K_EIGHT(F, U, B, FROM, TO, M, D, SPECIAL, TOP, SMALLEST, MAGIC)                            \
+    FUNC F FROM(B b) {                                                                             \
+        const U x = convert_##U(b), m = x & 0x7fu;                                                 \
+        const F small = convert_##F(m) * SMALLEST;                                                 \
+        U r = (m << (23 - M)) + ((uint)D << 23);                                                   \
+        r = m >= (U)(SPECIAL) ? r | 0x7f800000u : r;                                               \
+        r = m < (U)(1u << M) ? as_##U(small) : r;                                                  \
+        return as_##F(r | (x & 0x80u) << 24);                                                      \
+    }                                                                                              \
+    FUNC B TO(F v) {                                                                               \
+        const U x = as_##U(v), m = x & 0x7fffffffu;                                                \
+        const F sum = as_##F(m) + MAGIC;                                                           \
+        U r = ((m + ((1u << (22 - M)) - 1u) + ((m >> (23 - M)) & 1u)) >> (23 - M)) - (D << M);     \
+        r = m < (U)((D + 1u) << 23) ? as_##U(sum) - as_##U((F)(MAGIC)) : min(r, (U)(TOP));         \
+        r = m > (U)(0x7f800000u) ? (U)(0x7fu) : r;                                                 \
+        return convert_##B(r | (x >> 24 & 0x80u));                                                 \
+    }
+#define K_EIGHTS(F, U, B, N)                                                                       \
+    K_EIGHT(F, U, B, k_from_e4m3##N, k_to_e4m3##N, 3, 120u, 0x7fu, 0x7eu, 0x1p-9f, 16384.0f)       \
+    K_EIGHT(F, U, B, k_from_e5m2##N, k_to_e5m2##N, 2, 112u, 0x7cu, 0x7bu, 0x1p-16f, 128.0f)
+K_EIGHTS(float, uint, uchar, )
+K_EIGHTS(float2, uint2, uchar2, _2)
+K_EIGHTS(float4, uint4, uchar4, _4)
+K_EIGHTS(float8, uint8, uchar8, _8)
+K_EIGHTS(float16, uint16, uchar16, _16)
+
 #define READ(T, p, i) CAT(READ_, T)(p, i)
 #define READ_f32(p, i) ((p)[i])
 #define READ_f16(p, i) vload_half(i, p)
 #define READ_bf16(p, i) k_from_bf16((p)[i])
 #define READ_i8(p, i) ((int)(p)[i])
 #define READ_i32(p, i) ((p)[i])
+#define READ_tf32(p, i) ((p)[i])
+#define READ_e4m3(p, i) k_from_e4m3((p)[i])
+#define READ_e5m2(p, i) k_from_e5m2((p)[i])
 #define WRITE(T, p, i, v) CAT(WRITE_, T)(p, i, v)
 #define WRITE_f32(p, i, v) ((p)[i] = (v))
 #define WRITE_f16(p, i, v) vstore_half_rte((float)(v), i, p)
 #define WRITE_bf16(p, i, v) ((p)[i] = k_to_bf16(v))
 #define WRITE_i8(p, i, v) ((p)[i] = convert_char_sat_rte((float)(v)))
 #define WRITE_i32(p, i, v) ((p)[i] = convert_int_sat_rte(v))
+#define WRITE_e4m3(p, i, v) ((p)[i] = k_to_e4m3((float)(v)))
+#define WRITE_e5m2(p, i, v) ((p)[i] = k_to_e5m2((float)(v)))
 
 /* W adjacent elements. The compiler turns the array into registers once loops are unrolled. */
 #define READ_N(T, W, p, i, dst) CAT4(READ_, T, _, W)(p, i, dst)
@@ -88,11 +134,16 @@ FUNC ushort k_to_bf16(float x) {
 #define READ_bf16_1(p, i, d) ((d)[0] = k_from_bf16((p)[i]))
 #define READ_i8_1(p, i, d) ((d)[0] = (p)[i])
 #define READ_i32_1(p, i, d) ((d)[0] = (p)[i])
+#define READ_tf32_1(p, i, d) ((d)[0] = (p)[i])
+#define READ_e4m3_1(p, i, d) ((d)[0] = READ_e4m3(p, i))
+#define READ_e5m2_1(p, i, d) ((d)[0] = READ_e5m2(p, i))
 #define WRITE_f32_1(p, i, s) WRITE_f32(p, i, (s)[0])
 #define WRITE_f16_1(p, i, s) WRITE_f16(p, i, (s)[0])
 #define WRITE_bf16_1(p, i, s) WRITE_bf16(p, i, (s)[0])
 #define WRITE_i8_1(p, i, s) WRITE_i8(p, i, (s)[0])
 #define WRITE_i32_1(p, i, s) WRITE_i32(p, i, (s)[0])
+#define WRITE_e4m3_1(p, i, s) WRITE_e4m3(p, i, (s)[0])
+#define WRITE_e5m2_1(p, i, s) WRITE_e5m2(p, i, (s)[0])
 #define K_READERS(W)                                                                               \
     FUNC void READ_f32_##W(const GLOBAL float *p, i64 i, float *d) {                               \
         vstore##W(*(const GLOBAL float##W *)(p + i), 0, d);                                        \
@@ -126,6 +177,19 @@ FUNC ushort k_to_bf16(float x) {
     FUNC void WRITE_i8_##W(GLOBAL char *p, i64 i, const float *s) {                                \
         *(GLOBAL char##W *)(p + i) = convert_char##W##_sat_rte(vload##W(0, s));                    \
     }                                                                                              \
+    FUNC void READ_e4m3_##W(const GLOBAL uchar *p, i64 i, float *d) {                              \
+        vstore##W(k_from_e4m3_##W(*(const GLOBAL uchar##W *)(p + i)), 0, d);                       \
+    }                                                                                              \
+    FUNC void WRITE_e4m3_##W(GLOBAL uchar *p, i64 i, const float *s) {                             \
+        *(GLOBAL uchar##W *)(p + i) = k_to_e4m3_##W(vload##W(0, s));                               \
+    }                                                                                              \
+    FUNC void READ_e5m2_##W(const GLOBAL uchar *p, i64 i, float *d) {                              \
+        vstore##W(k_from_e5m2_##W(*(const GLOBAL uchar##W *)(p + i)), 0, d);                       \
+    }                                                                                              \
+    FUNC void WRITE_e5m2_##W(GLOBAL uchar *p, i64 i, const float *s) {                             \
+        *(GLOBAL uchar##W *)(p + i) = k_to_e5m2_##W(vload##W(0, s));                               \
+    }                                                                                              \
+    FUNC void READ_tf32_##W(const GLOBAL float *p, i64 i, float *d) { READ_f32_##W(p, i, d); }     \
     FUNC void WRITE_i32_##W(GLOBAL int *p, i64 i, const int *s) {                                  \
         *(GLOBAL int##W *)(p + i) = vload##W(0, s);                                                \
     }
@@ -138,6 +202,8 @@ K_READERS(16)
 #define READF_f32(W, p, i, d) CAT(READ_f32_, W)(p, i, d)
 #define READF_f16(W, p, i, d) CAT(READ_f16_, W)(p, i, d)
 #define READF_bf16(W, p, i, d) CAT(READ_bf16_, W)(p, i, d)
+#define READF_e4m3(W, p, i, d) CAT(READ_e4m3_, W)(p, i, d)
+#define READF_e5m2(W, p, i, d) CAT(READ_e5m2_, W)(p, i, d)
 #define READF_i8(W, p, i, d) CAT(READF_i8_, W)(p, i, d)
 #define READF_i32(W, p, i, d) CAT(READF_i32_, W)(p, i, d)
 #define READF_i8_1(p, i, d) ((d)[0] = (float)(p)[i])
@@ -146,6 +212,8 @@ K_READERS(16)
 #define WRITEF_f32(W, p, i, s) CAT(WRITE_f32_, W)(p, i, s)
 #define WRITEF_f16(W, p, i, s) CAT(WRITE_f16_, W)(p, i, s)
 #define WRITEF_bf16(W, p, i, s) CAT(WRITE_bf16_, W)(p, i, s)
+#define WRITEF_e4m3(W, p, i, s) CAT(WRITE_e4m3_, W)(p, i, s)
+#define WRITEF_e5m2(W, p, i, s) CAT(WRITE_e5m2_, W)(p, i, s)
 #define WRITEF_i8(W, p, i, s) CAT(WRITE_i8_, W)(p, i, s)
 #define WRITEF_i32(W, p, i, s) CAT(WRITEF_i32_, W)(p, i, s)
 #define WRITEF_i32_1(p, i, s) WRITE_i32(p, i, (s)[0])
