@@ -1,0 +1,344 @@
+/* Rounds of the bench, through calls that log who ran on which operands: everybody has the turns that
+ * were promised, in an order that favours nobody, on operands that rotate, with a workspace as
+ * promised; wrong results are seen. On an OpenCL device (PoCL), as it is, and made to look like a GPU
+ * with graphs, where rounds are enqueued ahead. */
+#include "tuner/bench.h"
+
+#include "kernels/input.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LOG_MAX = 1 << 20, SUBJECTS = 4, BATCH_MAX = 4096 };
+
+static const kiln_target *real;
+static kiln_target target; /* the real one, or one with graphs */
+static kiln_device *device;
+static kiln_caps caps;
+
+/* ---- the log ---- */
+
+typedef struct entry {
+    int who; /* BEGIN, END or a subject */
+    kiln_buffer from;
+} entry;
+enum { BEGIN = -1, END = -2 };
+static entry journal[LOG_MAX];
+static int n_journal;
+
+static void note(int who, kiln_buffer from) {
+    assert_true(n_journal < LOG_MAX);
+    journal[n_journal++] = (entry){who, from};
+}
+
+/* ---- a target that is no host and has graphs: what is called while it records is called again at
+ * every replay ---- */
+
+typedef struct batch {
+    int n;
+    entry entry[BATCH_MAX];
+} batch;
+static batch *recording;
+static int n_recorded, n_alive;
+
+static int record_begin(kiln_device *d, kiln_error *e) {
+    (void)d, (void)e;
+    assert_null(recording);
+    recording = calloc(1, sizeof *recording);
+    return recording ? KILN_OK : KILN_NO_MEMORY;
+}
+static void *record_end(kiln_device *d, kiln_error *e) {
+    (void)d, (void)e;
+    batch *done = recording;
+    recording = NULL;
+    n_recorded++, n_alive++;
+    return done;
+}
+static int replay(kiln_device *d, void *which, kiln_error *e) {
+    const batch *b = which;
+    (void)d, (void)e;
+    for (int i = 0; i < b->n; i++) note(b->entry[i].who, b->entry[i].from);
+    return KILN_OK;
+}
+static void forget(kiln_device *d, void *which) {
+    (void)d;
+    n_alive--;
+    free(which);
+}
+static const kiln_caps *looks(kiln_device *d) {
+    caps = *real->caps(d);
+    caps.shared_host = false;
+    return &caps;
+}
+static int open_regions, most_regions; /* begun and not yet asked for */
+static int begin(kiln_device *d, int region, kiln_error *e) {
+    note(BEGIN, NULL);
+    if (++open_regions > most_regions) most_regions = open_regions;
+    return real->begin(d, region, e);
+}
+static int end(kiln_device *d, int region, kiln_error *e) {
+    note(END, NULL);
+    return real->end(d, region, e);
+}
+static double seconds(kiln_device *d, int region, kiln_error *e) {
+    open_regions--;
+    return real->seconds(d, region, e);
+}
+
+static void use_target(bool gpu) {
+    target = *real;
+    target.begin = begin;
+    target.end = end;
+    target.seconds = seconds;
+    if (!gpu) return;
+    target.caps = looks;
+    target.record_begin = record_begin;
+    target.record_end = record_end;
+    target.replay = replay;
+    target.forget = forget;
+}
+
+/* ---- subjects ---- */
+
+typedef struct caller {
+    int who;
+    const void *copy; /* what it writes into the output, or NULL: nothing */
+    int64_t bytes, offset;
+    kiln_buffer workspace;
+} caller;
+
+static int call(void *user, const kiln_buffer *operand, const double *scalar, kiln_buffer workspace,
+                kiln_error *e) {
+    caller *c = user;
+    (void)scalar;
+    c->workspace = workspace;
+    if (c->copy) return real->write(device, operand[1], c->offset, c->copy, c->bytes, e);
+    if (!recording)
+        note(c->who, operand[0]);
+    else if (recording->n < BATCH_MAX)
+        recording->entry[recording->n++] = (entry){c->who, operand[0]};
+    return KILN_OK;
+}
+
+static kiln_bench *open_bench(const char *text, bool hot) {
+    kiln_problem p;
+    kiln_error e = {0};
+    kiln_bench_options o = {.seed = 5, .hot = hot};
+    kiln_bench *b = kiln_problem_parse(&p, text, &e)
+                        ? NULL
+                        : kiln_bench_open(&target, device, &p, &o, &e);
+    if (!b) fail_msg("%s", e.text);
+    return b;
+}
+
+static kiln_subject *subject(kiln_bench *b, caller *c, int64_t workspace, int64_t zeroed) {
+    kiln_error e = {0};
+    kiln_bench_call what = {call, c, workspace, zeroed};
+    kiln_subject *s = kiln_subject_call(b, &what, &e);
+    if (!s) fail_msg("%s", e.text);
+    return s;
+}
+
+/* Subjects without work, paced so that each has samples of its own length. */
+static void enter(kiln_bench *b, int n, caller c[], kiln_subject *s[]) {
+    kiln_error e = {0};
+    double sample;
+    for (int i = 0; i < n; i++) {
+        c[i] = (caller){.who = i};
+        s[i] = subject(b, &c[i], 0, 0);
+        if (kiln_bench_pace(b, s[i], &sample, &e)) fail_msg("%s", e.text);
+    }
+    n_journal = 0;
+}
+
+/* ---- rounds ---- */
+
+/* The journal as turns: who was timed, in order. Each timed stretch must hold one subject's whole
+ * batch and nothing else; what lies outside is what keeps the device busy at the start. */
+static int turns(int n, kiln_subject *const s[], int *turn) {
+    int found = 0, untimed = 0;
+    for (int i = 0; i < n_journal; i++) {
+        if (journal[i].who != BEGIN) {
+            untimed++;
+            continue;
+        }
+        int who = journal[i + 1].who, launches = 0;
+        assert_in_range(who, 0, n - 1);
+        while (journal[++i].who == who) launches++;
+        assert_int_equal(journal[i].who, END);
+        assert_int_equal(launches, kiln_subject_batch(s[who]));
+        turn[found++] = who;
+    }
+    print_message("%d turns, %d launches untimed\n", found, untimed);
+    return found;
+}
+
+/* In every round everybody that takes part has one turn; who follows whom is balanced. */
+static void check_turns(int n, const int *rounds, const int *turn, int found) {
+    int at = 0, follows[SUBJECTS][SUBJECTS] = {{0}}, most = 0;
+    for (int i = 0; i < n; i++) most = rounds[i] > most ? rounds[i] : most;
+    for (int round = 0; round < most; round++) {
+        int part = 0, seen = 0;
+        for (int i = 0; i < n; i++) part += round < rounds[i];
+        for (int i = 0; i < part; i++, at++) {
+            assert_true(at < found && round < rounds[turn[at]] && !(seen & 1 << turn[at]));
+            seen |= 1 << turn[at];
+            if (i) follows[turn[at - 1]][turn[at]]++;
+        }
+    }
+    assert_int_equal(at, found);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < i; k++) /* neither goes before the other more often */
+            if (rounds[i] == rounds[k])
+                assert_in_range(follows[i][k] - follows[k][i] + 3, 0, 6);
+}
+
+static void check_rounds(bool gpu, int n, const int *rounds) {
+    static double sample[SUBJECTS][300];
+    static int turn[LOG_MAX];
+    double *samples[SUBJECTS];
+    caller c[SUBJECTS];
+    kiln_subject *s[SUBJECTS];
+    kiln_error e = {0};
+    use_target(gpu);
+    kiln_bench *b = open_bench("copy rows=512 cols=512 type=f32", false);
+    enter(b, n, c, s);
+    for (int i = 0; i < n; i++) {
+        samples[i] = sample[i];
+        for (int r = 0; r < 300; r++) sample[i][r] = NAN;
+    }
+    int recorded = n_recorded;
+    most_regions = open_regions = 0;
+    if (kiln_bench_rounds(b, s, n, rounds, samples, &e)) fail_msg("%s", e.text);
+    assert_int_equal(n_recorded, recorded); /* no recording between timed stretches */
+    assert_int_equal(open_regions, 0);
+    if (gpu) /* ahead of the device; one by one on the host's own cores */
+        assert_true(most_regions > n);
+    else
+        assert_int_equal(most_regions, 1);
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < 300; r++) assert_int_equal(isnan(sample[i][r]), r >= rounds[i]);
+    check_turns(n, rounds, turn, turns(n, s, turn));
+    for (int i = 0; i < n; i++) kiln_subject_close(s[i]);
+    kiln_bench_close(b);
+    assert_int_equal(n_alive, 0);
+}
+
+static void test_rounds(void **state) {
+    (void)state;
+    for (int gpu = 0; gpu < 2; gpu++) {
+        check_rounds(gpu, 1, (const int[]){7});
+        check_rounds(gpu, 2, (const int[]){101, 101});
+        check_rounds(gpu, 3, (const int[]){61, 61, 61});
+        check_rounds(gpu, 3, (const int[]){67, 5, 67});
+        check_rounds(gpu, 4, (const int[]){48, 48, 48, 48});
+    }
+}
+
+/* A recorded batch is the same at every replay: it must visit every set, or its few would stay in the
+ * cache. */
+static void test_batches_are_cold(void **state) {
+    caller c[1];
+    kiln_subject *s[1];
+    int64_t bytes;
+    (void)state;
+    use_target(true);
+    kiln_bench *b = open_bench("copy rows=512 cols=512 type=f32", false);
+    int sets = kiln_bench_sets(b, &bytes);
+    assert_true(sets >= 2 && bytes > 3 * caps.cache_bytes);
+    enter(b, 1, c, s);
+    assert_true(kiln_subject_batch(s[0]) >= sets);
+    double one, *samples[] = {&one};
+    kiln_error e = {0};
+    assert_int_equal(kiln_bench_rounds(b, s, 1, (const int[]){1}, samples, &e), 0);
+    int again = 0;
+    while (journal[again].who != 0) again++;
+    const entry *first = &journal[again];
+    for (int i = 0; i < sets; i++)
+        for (int k = 0; k < i; k++) assert_ptr_not_equal(first[i].from, first[k].from);
+    kiln_subject_close(s[0]);
+    kiln_bench_close(b);
+}
+
+/* ---- verification and workspace of a call ---- */
+
+static void verify(kiln_bench *b, caller c, kiln_outcome want) {
+    kiln_record r = {.detail = ""};
+    kiln_arena arena = {0};
+    kiln_subject *s = subject(b, &c, 0, 0);
+    assert_int_equal(kiln_bench_verify(b, s, &r, &arena), want == KILN_OUTCOME_OK);
+    if (r.outcome != want) fail_msg("%s: %s", kiln_outcome_name(r.outcome), r.detail);
+    kiln_subject_close(s);
+    kiln_arena_free(&arena);
+}
+
+static void test_wrong_is_seen(void **state) {
+    enum { SIDE = 32, BYTES = SIDE * SIDE * 4 };
+    static float right[SIDE * SIDE], wrong[SIDE * SIDE];
+    kiln_problem p;
+    (void)state;
+    use_target(false);
+    kiln_bench *b = open_bench("copy rows=32 cols=32 type=f32", true);
+    assert_int_equal(kiln_problem_parse(&p, "copy rows=32 cols=32 type=f32", NULL), 0);
+    for (int i = 0; i < SIDE * SIDE; i++)
+        right[i] = wrong[i] = (float)kiln_input_element(&p.operand[0], 5, 0, i);
+    wrong[SIDE * SIDE - 1] += 1e-3f;
+    verify(b, (caller){0}, KILN_OUTCOME_WRONG); /* writes nothing: poison is there */
+    verify(b, (caller){.copy = wrong, .bytes = BYTES}, KILN_OUTCOME_WRONG);
+    verify(b, (caller){.copy = right, .bytes = BYTES}, KILN_OUTCOME_OK);
+    verify(b, (caller){0}, KILN_OUTCOME_WRONG); /* what another left does not help */
+    verify(b, (caller){.copy = right, .bytes = BYTES - 4}, KILN_OUTCOME_WRONG);
+    kiln_bench_close(b);
+}
+
+static void test_workspace(void **state) {
+    enum { BYTES = 1000, ZEROED = 40 };
+    unsigned char got[BYTES];
+    kiln_error e = {0};
+    (void)state;
+    use_target(false);
+    kiln_bench *b = open_bench("copy rows=32 cols=32 type=f32", true);
+    for (int time = 0; time < 2; time++) { /* the second finds what the first had: made anew */
+        caller c = {0};
+        kiln_subject *s = subject(b, &c, BYTES, ZEROED);
+        assert_true(kiln_bench_sample(b, s, &e) >= 0);
+        assert_non_null(c.workspace);
+        assert_int_equal(real->read(device, got, c.workspace, 0, BYTES, &e), 0);
+        for (int i = 0; i < BYTES; i++) assert_int_equal(got[i], i < ZEROED ? 0 : 0xff);
+        memset(got, 1, sizeof got);
+        assert_int_equal(real->write(device, c.workspace, 0, got, BYTES, &e), 0);
+        kiln_subject_close(s);
+    }
+    kiln_bench_close(b);
+}
+
+static int open_device(void **state) {
+    kiln_error e = {0};
+    (void)state;
+    real = kiln_target_find("opencl");
+    device = real ? real->open(0, NULL, &e) : NULL;
+    if (!device) print_message("no OpenCL device: %s\n", e.text);
+    return device ? 0 : -1;
+}
+static int close_device(void **state) {
+    (void)state;
+    real->close(device);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_batches_are_cold),
+        cmocka_unit_test(test_wrong_is_seen),
+        cmocka_unit_test(test_workspace),
+    };
+    return cmocka_run_group_tests_name("bench", tests, open_device, close_device);
+}
