@@ -14,6 +14,7 @@
 #include <glob.h>
 #include <jansson.h>
 #include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <time.h>
@@ -81,6 +82,13 @@ static void test_wrong_words(void **state) {
         {"frob", {"show", COPY, "--dump", "frob"}},
         {"check needs", {"check"}},
         {"import needs", {"import"}},
+        {"/nonexistent.kiln", {"bench", "--library", "/nonexistent.kiln"}},
+        {"not both", {"bench", "--library", "x.kiln", "--store", "x.db"}},
+        {"not both", {"bench", COPY, "--suite", "llm"}},
+        {"not 11m", {"bench", COPY, "--seconds", "11m"}},
+        {"soon", {"bench", COPY, "--seconds", "soon"}},
+        {"needs k=NUMBER", {"bench", "matmul m=4 n=4"}},
+        {"--library", {"bench", COPY, "--library"}},
         {"export needs", {"export"}},
     };
     (void)state;
@@ -190,6 +198,126 @@ static void test_no_color(void **state) {
         assert_memory_equal(c, "\033[K", 3); /* but nothing of colour */
     free(colour);
     free(plain);
+}
+
+/* ---- bench ---- */
+
+/* Every line is an object; the one with `key`, of which there is one, or NULL. */
+static json_t *line_with(const char *text, const char *key) {
+    json_t *found = NULL;
+    for (const char *at = text; *at;) {
+        size_t n = strcspn(at, "\n");
+        json_error_t why;
+        json_t *j = json_loadb(at, n, 0, &why);
+        if (!j) fail_msg("%s: %.*s", why.text, (int)n, at);
+        if (!found && json_object_get(j, key))
+            found = j;
+        else
+            json_decref(j);
+        at += n + (at[n] == '\n');
+    }
+    return found;
+}
+
+/* Tuned and not tuned, from the library and from the store that it came from; a map has no vendor. */
+static void test_bench(void **state) {
+    static const char other[] = "copy rows=5 cols=7 type=f32", missing[] = "copy rows=5 cols=7 type=f16";
+    (void)state;
+    process_result r = PROCESS_RUN(60, tune, "bench", "--library", library, "--seconds", "0.01", "--device", "opencl:0");
+    if (r.status) fail_msg("bench: status %d, %s", r.status, r.err);
+    assert_true(strstr(r.out, "exact: ") && strstr(r.out, "B/s") && strstr(r.out, "openblas"));
+    assert_true(strstr(r.out, "only plain matmul") && !strstr(r.out, "geomean"));
+    process_free(&r);
+    r = PROCESS_RUN(60, tune, "bench", COPY, other, "--out", out, "--seconds", "0.01", "--device", "opencl:0", "--json",
+                    "--no-vendor");
+    if (r.status) fail_msg("bench from the store: status %d, %s", r.status, r.err);
+    assert_int_equal(lines(r.out), 3);
+    json_t *head = line_with(r.out, "device"), *first = line_with(r.out, "problem");
+    assert_non_null(strstr(json_string_value(json_object_get(head, "library")), "kiln.db"));
+    assert_string_equal(json_string_value(json_object_get(first, "choice")), "exact");
+    assert_true(json_number_value(json_object_get(first, "seconds")) > 0);
+    assert_true(strstr(r.out, "\"choice\":\"nearest\"") || strstr(r.out, "\"choice\":\"fallback\""));
+    json_decref(head);
+    json_decref(first);
+    process_free(&r);
+    r = PROCESS_RUN(60, tune, "bench", missing, COPY, "--library", library, "--seconds", "0.01", "--device", "opencl:0");
+    assert_int_equal(r.status, 1); /* one is missing, the other is measured all the same */
+    assert_true(strstr(r.out, "not measured: the library has no kernel") && strstr(r.out, "exact: "));
+    assert_true(lines(r.err) == 1 && strstr(r.err, "1 of 2"));
+    process_free(&r);
+    assert_int_equal(glob(process_path("out/cache/bench-*"), 0, NULL, &(glob_t){0}), GLOB_NOMATCH);
+    check_refused(PROCESS_RUN(60, tune, "bench", missing, "--out", out, "--device", "opencl:0"), "bench, never tuned",
+                  "run tune first");
+}
+
+/* Against vendors, where there are some: ratios, their intervals, and the summary's arithmetic. */
+static void test_bench_vendors(void **state) {
+    static const char suite[] = "[small]\nmatmul m=48 n=40 k=32 type=f32\n"
+                                "[other]\nmatmul m=40 n=48 k=32 type=f32\n";
+    const char *where = process_path("versus"), *file = process_path("pair");
+    (void)state;
+    process_write(file, suite, sizeof suite - 1);
+    process_result r = PROCESS_RUN(200, tune, "--suite", file, "--device", "opencl:0", "--out", where, "--trials", "3",
+                                   "--budget", "60", "--no-vendor", "--strategy", "random", "--quiet");
+    if (r.status) fail_msg("tuning: status %d, %s", r.status, r.err);
+    process_free(&r);
+    r = PROCESS_RUN(60, tune, "bench", "--suite", file, "--device", "opencl:0", "--out", where, "--seconds", "0.02",
+                    "--json");
+    if (r.status) fail_msg("bench: status %d, %s", r.status, r.err);
+    json_t *all = NULL;
+    double logs[8] = {0};
+    char names[8][32] = {""};
+    int measured = 0;
+    size_t i;
+    for (char *at = r.out, *line; (line = strsep(&at, "\n")) && *line;) {
+        json_t *j = json_loads(line, 0, NULL), *v;
+        assert_non_null(j);
+        json_array_foreach(json_object_get(j, "vendors"), i, v) {
+            double ratio = json_number_value(json_object_get(v, "ratio"));
+            if (!(ratio > 0) || i >= 8) continue;
+            assert_true(json_number_value(json_object_get(v, "low")) <= ratio);
+            assert_true(json_number_value(json_object_get(v, "high")) >= ratio);
+            snprintf(names[i], sizeof names[i], "%s", json_string_value(json_object_get(v, "name")));
+            logs[i] += log(ratio) / 2;
+            measured++;
+        }
+        const char *group = json_string_value(json_object_get(j, "summary"));
+        for (i = 0; group && !strcmp(group, "all") && i < 8; i++)
+            if (!strcmp(names[i], json_string_value(json_object_get(j, "vendor"))))
+                assert_true(fabs(log(json_number_value(json_object_get(j, "geomean"))) - logs[i]) < 1e-5);
+        if (group && !strcmp(group, "all") && !all) all = json_incref(j);
+        json_decref(j);
+    }
+    process_free(&r);
+    if (!measured) {
+        print_message("skipped: neither OpenBLAS nor CLBlast here\n");
+        skip();
+    }
+    assert_int_equal(json_integer_value(json_object_get(all, "problems")), 2);
+    json_decref(all);
+}
+
+/* The bindings of the comparison with PyTorch, without it. */
+static void test_bench_pytorch(void **state) {
+    char script[] = "scripts/bench-pytorch", shared[PATH_MAX];
+    (void)state;
+    if (access(script, X_OK) || system("python3 -c '' 2>/dev/null")) {
+        print_message("skipped: no python3, or not run from the tree\n");
+        skip();
+    }
+    snprintf(shared, sizeof shared, "%.*s/libkiln.so", (int)(strrchr(tune, '/') - tune), tune);
+    glob_t g;
+    assert_int_equal(glob(process_path("versus/*.kiln"), 0, NULL, &g), 0);
+    process_result r = PROCESS_RUN(60, script, "--selftest", "--lib", shared, g.gl_pathv[0]);
+    if (r.status || !strstr(r.out, "2 matmuls right")) fail_msg("status %d\n%s%s", r.status, r.out, r.err);
+    process_free(&r);
+    check_refused(PROCESS_RUN(60, script, "--selftest", "--lib", shared, "/nonexistent.kiln"), "bench-pytorch",
+                  "/nonexistent.kiln");
+    check_refused(PROCESS_RUN(60, script, "--selftest", "--lib", shared, library), "bench-pytorch, maps only",
+                  "no plain matmul");
+    check_refused(PROCESS_RUN(60, script, "--lib", "/nonexistent.so", "--selftest", library), "bench-pytorch, no runtime",
+                  "--lib");
+    globfree(&g);
 }
 
 /* ---- damaged libraries ---- */
@@ -432,7 +560,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_words),      cmocka_unit_test(test_suite_files),
         cmocka_unit_test(test_help_and_devices), cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_no_color),         cmocka_unit_test(test_damaged_library),
+        cmocka_unit_test(test_no_color),         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_bench_vendors),    cmocka_unit_test(test_bench_pytorch),
+        cmocka_unit_test(test_damaged_library),
         cmocka_unit_test(test_import),           cmocka_unit_test(test_foreign_stores),
         cmocka_unit_test(test_read_only),        cmocka_unit_test(test_full_disk_files),
         cmocka_unit_test(test_full_disk_session), cmocka_unit_test(test_new_folders),
