@@ -19,13 +19,14 @@ static const double PATIENCE = 300;
 /* One side's time of a problem, and what it is to ours. */
 typedef struct standing {
     const char *name;
-    double median;
+    double median, p05, p95;
     kiln_ratio ratio; /* its time over ours; 0 when it did not run */
 } standing;
 
 typedef struct outcome {
     const char *problem, *group;
     bool measured;
+    standing ours;
     int n;
     standing vendor[VENDORS_MAX];
 } outcome;
@@ -122,11 +123,18 @@ static int take_samples(const json_t *side, double sample[SAMPLES]) {
     return n;
 }
 
-/* Median time of each side, and the vendors' ratios to ours in the rounds that both were in. */
-static void stand(run *r, outcome *x, const json_t *sides, double *ours) {
+static void spread(standing *s, const double *sample, int n) {
+    s->median = kiln_median(sample, n);
+    s->p05 = kiln_quantile(sample, n, 0.05);
+    s->p95 = kiln_quantile(sample, n, 0.95);
+}
+
+/* Times of each side, and the vendors' ratios to ours in the rounds that both were in. */
+static void stand(run *r, outcome *x, const json_t *sides) {
     double a[SAMPLES], b[SAMPLES];
     int n_ours = take_samples(json_array_get(sides, 0), a);
-    *ours = kiln_median(a, n_ours);
+    x->ours = (standing){.name = "kiln"};
+    spread(&x->ours, a, n_ours);
     x->n = 0;
     for (size_t i = 1; i < json_array_size(sides) && x->n < VENDORS_MAX; i++) {
         const json_t *side = json_array_get(sides, i);
@@ -135,7 +143,7 @@ static void stand(run *r, outcome *x, const json_t *sides, double *ours) {
         *s = (standing){.name = kiln_arena_strdup(&r->arena, word(side, "name"))};
         if (n > n_ours) n = n_ours;
         if (n < 1) continue;
-        s->median = kiln_median(b, n);
+        spread(s, b, n);
         s->ratio = kiln_paired_ratio(a, b, n, r->o->seed);
     }
 }
@@ -174,16 +182,27 @@ static void print_vendor(const run *r, kiln_text *t, const kiln_problem *p, cons
 }
 
 static void print_text(const run *r, const outcome *x, const kiln_problem *p, const json_t *reply,
-                       double ours, kiln_text *t) {
+                       kiln_text *t) {
     const json_t *sides = json_object_get(reply, "sides");
     const char *how = word(reply, "choice");
     kiln_text_printf(t, "%s\n  %-15s", x->problem, "kiln");
-    print_rate(r, t, p, ours);
+    print_rate(r, t, p, x->ours.median);
     kiln_text_printf(t, "  %s: %s\n", how, word(reply, "schedule"));
     if (strcmp(how, "exact"))
         kiln_text_printf(t, "  %-15s not tuned: %s\n", "", word(reply, "reason"));
     for (int i = 0; i < x->n; i++)
         print_vendor(r, t, p, &x->vendor[i], json_array_get(sides, (size_t)i + 1));
+}
+
+static json_t *times_json(const standing *s, const json_t *side) {
+    return json_pack("{s:f, s:f, s:f, s:i, s:i}", "seconds", s->median, "p05", s->p05, "p95",
+                     s->p95, "batch", (int)json_integer_value(json_object_get(side, "batch")),
+                     "rounds", (int)json_array_size(json_object_get(side, "rounds")));
+}
+
+static void update(json_t *j, json_t *more) {
+    json_object_update(j, more);
+    json_decref(more);
 }
 
 static json_t *vendor_json(const standing *s, const json_t *side) {
@@ -192,35 +211,31 @@ static json_t *vendor_json(const standing *s, const json_t *side) {
         json_object_set_new(j, "refused", json_string(word(side, "refused")));
         return j;
     }
-    json_t *more =
-        json_pack("{s:s, s:f, s:f, s:f, s:f, s:i}", "describe", word(side, "describe"), "seconds",
-                  s->median, "ratio", s->ratio.median, "low", s->ratio.low, "high", s->ratio.high,
-                  "rounds", (int)json_array_size(json_object_get(side, "rounds")));
-    json_object_update(j, more);
-    json_decref(more);
+    update(j, json_pack("{s:s, s:f, s:f, s:f}", "describe", word(side, "describe"), "ratio",
+                        s->ratio.median, "low", s->ratio.low, "high", s->ratio.high));
+    update(j, times_json(s, side));
     if (*word(side, "doubt")) json_object_set_new(j, "doubt", json_string(word(side, "doubt")));
     return j;
 }
 
 static void print_json(const run *r, const outcome *x, const kiln_problem *p, const json_t *reply,
-                       double ours, kiln_text *t) {
+                       kiln_text *t) {
     static const char *const kept[] = {"choice",      "reason",    "variant", "schedule", "kernel",
                                        "error_bound", "clock_mhz", "power_w", "sets"};
     (void)r;
     const kiln_generator *g = kiln_generator_of(p->family);
     const json_t *sides = json_object_get(reply, "sides");
-    json_t *j =
-        json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "problem", x->problem, "group", x->group,
-                  "seconds", ours, "flops", g->flops(p), "bytes", g->bytes(p), "batch",
-                  (int)json_integer_value(json_object_get(json_array_get(sides, 0), "batch")));
     json_t *vendors = json_array();
+    json_t *j = json_pack("{s:s, s:s, s:f, s:f}", "problem", x->problem, "group", x->group, "flops",
+                          g->flops(p), "bytes", g->bytes(p));
+    update(j, times_json(&x->ours, json_array_get(sides, 0)));
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         json_object_set(j, kept[i], json_object_get(reply, kept[i]));
     for (int i = 0; i < x->n; i++)
         json_array_append_new(vendors,
                               vendor_json(&x->vendor[i], json_array_get(sides, (size_t)i + 1)));
     json_object_set_new(j, "vendors", vendors);
-    char *line = json_dumps(j, JSON_COMPACT);
+    char *line = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9));
     kiln_text_printf(t, "%s\n", line ? line : "");
     free(line);
     json_decref(j);
@@ -255,7 +270,6 @@ static void note_failure(run *r, outcome *x, const char *why) {
 static void note_reply(run *r, outcome *x, const json_t *reply) {
     kiln_problem p;
     kiln_text t = {0};
-    double ours;
     if (strcmp(word(reply, "outcome"), kiln_outcome_name(KILN_OUTCOME_OK))) {
         kiln_text_printf(&t, "our kernel is wrong (%s): %s; %s", word(reply, "outcome"),
                          word(reply, "detail"), word(reply, "schedule"));
@@ -265,9 +279,9 @@ static void note_reply(run *r, outcome *x, const json_t *reply) {
         return;
     }
     kiln_problem_parse(&p, x->problem, NULL); /* parsed before, by the worker */
-    stand(r, x, json_object_get(reply, "sides"), &ours);
+    stand(r, x, json_object_get(reply, "sides"));
     x->measured = true;
-    (r->o->json ? print_json : print_text)(r, x, &p, reply, ours, &t);
+    (r->o->json ? print_json : print_text)(r, x, &p, reply, &t);
     put(&t);
 }
 

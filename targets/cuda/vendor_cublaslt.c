@@ -233,10 +233,13 @@ static cublasStatus_t run_one(cublaslt *v, int i, kiln_buffer a, kiln_buffer b, 
     static const int32_t one_int = 1, zero_int = 0;
     const void *alpha = v->integer ? (const void *)&one_int : &one;
     const void *beta = v->integer ? (const void *)&zero_int : &zero;
-    const void *unread = v->fp8_out ? NULL : c; /* in place wants equal layouts of c and d */
+    /* c is not read with beta 0, but versions differ in what they refuse: NULL, or d with another
+     * type than c's. */
+    void *workspace = (void *)(uintptr_t)v->workspace;
+    const void *unread = v->fp8_out ? workspace : c;
     return v->lt->cublasLtMatmul(v->handle, v->operation, alpha, b, v->x, a, v->y, beta, unread,
-                                 v->c, c, v->z, &v->found[i].algo, (void *)(uintptr_t)v->workspace,
-                                 WORKSPACE_BYTES, v->d->stream);
+                                 v->c, c, v->z, &v->found[i].algo, workspace, WORKSPACE_BYTES,
+                                 v->d->stream);
 }
 
 int kiln_cublaslt_run(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e) {
