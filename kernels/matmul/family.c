@@ -42,7 +42,7 @@ static double bytes(const kiln_problem *p) {
 #define TINY 1.2e-38 /* what flushing a product to zero may cost */
 enum { NARROW_STEP = 32, NARROW_WINDOW = 128 };
 #define NARROW_UNIT 0x1p-13
-#define NARROW_SPREAD 2.6
+#define NARROW_SPREAD 2.0
 
 static bool narrow(const matmul *v) { return v->a == KILN_E4M3 || v->a == KILN_E5M2; }
 
