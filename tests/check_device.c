@@ -31,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GUARD = 4096, UNIT_MAX = 4, ROWS_CHECKED = 24, SCHEDULES = 3, PROBLEMS_MAX = 16, KNOBS_MAX = 40 };
+enum { GUARD = 4096, UNIT_MAX = 4, ROWS_CHECKED = 24, SCHEDULES = 3, PROBLEMS_MAX = 16, KNOBS_MAX = 40, SETS_MAX = 256 };
 static const uint32_t guard_pattern = 0x5ca1ab1eu, poison_pattern = 0xffffffffu;
 
 static struct {
@@ -223,6 +223,7 @@ static int64_t guard_hit(const uint8_t *all, const array *a) {
 
 /* The operands of a problem: host copies of the inputs, one set on the device. */
 typedef struct operands {
+    int index; /* which set, while timing */
     int n;
     void *host[KILN_OPERANDS_MAX];
     double scalar[KILN_OPERANDS_MAX];
@@ -277,12 +278,16 @@ typedef struct loaded {
     kiln_program program;
     kiln_kernel *kernel[KILN_LAUNCHES_MAX];
     array work;
-    uint8_t maps[KILN_TENSOR_MAPS_MAX * 128] __attribute__((aligned(64)));
+    struct {
+        bool encoded;
+        uint8_t map[KILN_TENSOR_MAPS_MAX * 128];
+    } *maps; /* of each operand set: encoding takes longer than a small kernel */
 } loaded;
 
 static void unload(bench *b, loaded *l) {
     array_free(b, &l->work);
     if (l->module) b->t->unload(b->d, l->module);
+    free(l->maps);
     *l = (loaded){0};
 }
 
@@ -311,14 +316,16 @@ static bool load(bench *b, const unit *u, int i, loaded *l, kiln_error *e) {
 }
 
 static bool enqueue(bench *b, loaded *l, const operands *x, kiln_error *e) {
+    if (!l->maps) l->maps = need(calloc(SETS_MAX, sizeof *l->maps));
     kiln_bindings bindings = {.operand = x->bound,
                               .scalar = x->scalar,
                               .workspace = l->work.inside,
-                              .tensor_maps = l->maps};
+                              .tensor_maps = l->maps[x->index].map};
     const kiln_program *p = &l->program;
-    if (p->n_tensor_maps &&
-        b->t->encode(b->d, p->tensor_map, p->n_tensor_maps, &bindings, l->maps, e))
+    if (p->n_tensor_maps && !l->maps[x->index].encoded &&
+        b->t->encode(b->d, p->tensor_map, p->n_tensor_maps, &bindings, l->maps[x->index].map, e))
         return false;
+    l->maps[x->index].encoded = true;
     for (int j = 0; j < p->n_launches; j++)
         if (b->t->launch(b->d, l->kernel[j], &p->launch[j], &bindings, NULL, e)) return false;
     return true;
@@ -469,8 +476,29 @@ static int64_t row_of_sample(int64_t rows_total, int i) {
     return i == 1 ? rows_total - 1 : draw((uint32_t)rows_total);
 }
 
+/* While timing, all schedules of a problem are judged by the same rows, evaluated once: a row of a
+ * large product costs the host a second. */
+static struct {
+    int n;
+    int64_t batch[ROWS_CHECKED], row[ROWS_CHECKED];
+    rows expected[ROWS_CHECKED];
+} kept_rows;
+
+static void forget_rows(void) {
+    while (kept_rows.n) rows_free(&kept_rows.expected[--kept_rows.n]);
+}
+
+static bool check_kept_rows(const kiln_problem *p, operands *x, char *what, size_t size) {
+    for (int i = 0; i < kept_rows.n; i++)
+        if (!check_row(p, x, &kept_rows.expected[i], kept_rows.batch[i], kept_rows.row[i], what,
+                       size))
+            return false;
+    return true;
+}
+
 static bool check_values(const kiln_generator *g, const kiln_problem *p, operands *x, int samples,
                          char *what, size_t size) {
+    if (kept_rows.n) return check_kept_rows(p, x, what, size);
     rows r = rows_make(p);
     int64_t rows_total = 1, batch = 1;
     bool ok = true;
@@ -490,6 +518,10 @@ static bool check_values(const kiln_generator *g, const kiln_problem *p, operand
         } else {
             ok = check_row(p, x, &r, in, row, what, size);
         }
+        if (!option.time) continue;
+        int kept = kept_rows.n++;
+        kept_rows.batch[kept] = in, kept_rows.row[kept] = row, kept_rows.expected[kept] = r;
+        r = rows_make(p);
     }
     rows_free(&r);
     return ok;
@@ -752,7 +784,7 @@ static void check_one(bench *b) {
 
 /* ---- speed */
 
-enum { SETS_MAX = 256, RUNNERS_MAX = 400, ROUNDS = 25, FINALISTS = 4 };
+enum { RUNNERS_MAX = 400, ROUNDS = 25, FINALISTS = 4 };
 
 typedef struct runner {
     char name[320];
@@ -837,7 +869,11 @@ static void time_finals(race *r, double flops, double bytes) {
         if (x->usable) x->median = median_of(x->samples, ROUNDS);
         if (x->usable && x->vendor && (vendor == 0 || x->median < vendor)) vendor = x->median;
     }
-    printf("finals, %d rounds in turns:\n", ROUNDS);
+    kiln_sensors at = {0};
+    printf("finals, %d rounds in turns", ROUNDS);
+    if (r->b->t->sensors && !r->b->t->sensors(r->b->d, &at))
+        printf(", then %d MHz %d W %s", at.clock_mhz, at.power_w, at.throttle);
+    printf(":\n");
     for (int i = 0; i < r->n; i++)
         if (r->runner[i].usable) print_runner(r, &r->runner[i], flops, bytes, vendor);
 }
@@ -855,6 +891,7 @@ static bool make_sets(race *r, kiln_error *e) {
         if (i) {
             r->set[i] = r->set[0]; /* shares the host arrays */
             memset(r->set[i].device, 0, sizeof r->set[i].device);
+            r->set[i].index = i;
         } else {
             operands_host(r->p, &r->set[0]);
         }
@@ -959,7 +996,7 @@ static void keep_finalists(race *r) {
     int kept = 0;
     for (int i = 0; i < r->n; i++) {
         runner *x = &r->runner[i];
-        if (x->usable && (kept < FINALISTS || !strncmp(x->name, "[start]", 7)))
+        if (x->usable && (kept < (option.n_knobs ? 3 * FINALISTS : FINALISTS) || !strncmp(x->name, "[start]", 7)))
             r->runner[kept++] = *x;
         else
             unload(r->b, &x->program);
@@ -999,6 +1036,7 @@ static void time_problem(bench *b, const char *text) {
     unit *units = need(calloc(RUNNERS_MAX + 1, sizeof *units));
     int n_units = 0;
     printf("%s: %s\n", b->caps.name, text);
+    forget_rows();
     if (!make_sets(&r, &e)) {
         printf("  no room for the operands: %s\n", e.text);
         b->dead = true;

@@ -2,6 +2,7 @@
 #include "kernels/emit.h"
 #include "kernels/matmul/matmul.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
@@ -16,14 +17,17 @@ static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why
     if (!sixteen && !rest)
         return kiln_matmul_no(why, "wgmma has no product of %s and %s", kiln_type_name(v.a),
                               kiln_type_name(v.b));
-    if (rest && (v.ta || !v.tb))
-        return kiln_matmul_no(why, "wgmma takes %s only where it is contiguous along k",
-                              kiln_type_name(v.a));
-    int64_t element = (int64_t)kiln_type_bytes(v.a);
-    if ((v.lda | v.ldb) * element % 16)
-        return kiln_matmul_no(why, "rows of %lld and %lld bytes: TMA needs multiples of 16",
-                              (long long)(v.lda * element), (long long)(v.ldb * element));
     return true;
+}
+
+/* Must an operand be copied before TMA and wgmma can take it? */
+static bool must_pack(const kiln_problem *p, int operand) {
+    matmul v = kiln_matmul_view(p);
+    const kiln_operand *o = &p->operand[operand];
+    int64_t element = (int64_t)kiln_type_bytes(o->type);
+    bool across = operand == MATMUL_A ? v.ta : !v.tb, sixteen = element == 2;
+    return (across && !sixteen) || o->ld * element % 16 ||
+           (o->batch > 1 && o->batch_stride * element % 16);
 }
 
 /* Widest piece of a row: 8 columns where alignment allows. */
@@ -37,42 +41,168 @@ static int widest_store(const kiln_problem *p, const kiln_caps *caps) {
     kiln_space_add(space, knob, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)),                 \
                    (int[]){__VA_ARGS__})
 
+/* Can the result leave through TMA? */
+static bool can_store(const kiln_problem *p, const kiln_caps *caps) {
+    matmul v = kiln_matmul_view(p);
+    int64_t element = (int64_t)kiln_type_bytes(v.out);
+    return (v.out == KILN_F16 || v.out == KILN_BF16 || v.out == KILN_F32) &&
+           v.ldo * element % 16 == 0 && (v.batch == 1 || v.stride_o * element % 16 == 0) &&
+           kiln_matmul_epilogue_aligned(p, caps, 2, NULL);
+}
+
+/* ---- the space: many combinations are illegal, which costs nothing */
+
+static void add_tiles(const matmul *v, kiln_space *out) {
+    if (v->m <= 256)
+        ADD(out, "tm", 8, 16, 32, 64, 128, 256);
+    else
+        ADD(out, "tm", 64, 128, 192, 256);
+    if (v->n <= 256)
+        ADD(out, "tn", 8, 16, 32, 64, 96, 128, 192, 256);
+    else
+        ADD(out, "tn", 64, 96, 128, 160, 192, 224, 256);
+    if (v->m <= 256)
+        ADD(out, "swap", 0, 1);
+    else
+        ADD(out, "swap", 0);
+}
+
+/* Orders differ where many tiles share the L2 cache; with few, they all run at once. */
+static void add_order(const matmul *v, const kiln_caps *caps, kiln_space *out) {
+    int64_t blocks = (v->m + 127) / 128 * ((v->n + 127) / 128) * v->batch;
+    if (blocks >= 4 * caps->units) {
+        ADD(out, "group", 4, 8, 16);
+        ADD(out, "order", 0, 1, 2);
+    } else {
+        ADD(out, "group", 8);
+        ADD(out, "order", 0, 1);
+    }
+    if (v->m <= 256)
+        ADD(out, "evict", 0, 1);
+    else
+        ADD(out, "evict", 0);
+}
+
 static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     matmul v = kiln_matmul_view(p);
     int line = 128 / (int)kiln_type_bytes(v.a);
     *out = (kiln_space){.variant = &kiln_matmul_wgmma_sm90};
-    if (v.m <= 256)
-        ADD(out, "tm", 8, 16, 32, 64, 128, 256);
+    add_tiles(&v, out);
+    if (v.m <= 1024 || v.n <= 1024)
+        ADD(out, "tk", line, 2 * line);
     else
-        ADD(out, "tm", 64, 128, 192, 256);
-    if (v.n <= 256)
-        ADD(out, "tn", 8, 16, 32, 64, 128, 256);
-    else
-        ADD(out, "tn", 64, 128, 192, 256);
-    ADD(out, "tk", line, 2 * line);
+        ADD(out, "tk", line);
     ADD(out, "consumers", 1, 2, 3);
     ADD(out, "pingpong", 0, 1);
-    if (v.m <= 256)
-        ADD(out, "swap", 0, 1);
-    else
-        ADD(out, "swap", 0);
-    ADD(out, "stages", 3, 4, 5, 6, 8, 12);
-    ADD(out, "cluster_m", 1, 2, 4);
-    ADD(out, "cluster_n", 1, 2, 4);
-    ADD(out, "group", 4, 8, 16);
-    ADD(out, "order", 0, 1, 2);
+    ADD(out, "stages", 0);
+    if (v.m <= 64) { /* the shared tile would be the small one */
+        ADD(out, "cluster_m", 1);
+        ADD(out, "cluster_n", 1);
+    } else {
+        ADD(out, "cluster_m", 1, 2);
+        ADD(out, "cluster_n", 1, 2);
+    }
+    add_order(&v, caps, out);
     ADD(out, "stream", 0, 1);
-    ADD(out, "tma_store", 0, 1);
+    if (can_store(p, caps))
+        ADD(out, "tma_store", 0, 1);
+    else
+        ADD(out, "tma_store", 0);
     ADD(out, "store", widest_store(p, caps));
-    ADD(out, "evict", 0, 1, 2);
+    ADD(out, "pack_a", must_pack(p, MATMUL_A));
+    ADD(out, "pack_b", must_pack(p, MATMUL_B));
+}
+
+/* ---- where to start: the least estimated time over shapes that fit the hardware
+ *
+ * In cycles of an SM. Tensor cores: 2048 16-bit multiply-adds a cycle, twice that of 8 bits. L2: about 8 TB/s, 36 bytes a cycle and SM, where neighbours ask for the same
+ * lines. Memory: 4.2 TB/s. The figures only rank candidates; measurements decide. */
+typedef struct candidate {
+    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, stream;
+} candidate;
+
+static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, const kiln_caps *caps) {
+    kiln_schedule s = kiln_variant_default(&kiln_matmul_wgmma_sm90);
+    matmul v = kiln_matmul_view(p);
+    kiln_schedule_set(&s, "tm", c->tm);
+    kiln_schedule_set(&s, "tn", c->tn);
+    kiln_schedule_set(&s, "tk", 128 / (int)kiln_type_bytes(v.a));
+    kiln_schedule_set(&s, "consumers", c->consumers);
+    kiln_schedule_set(&s, "pingpong", c->pingpong);
+    kiln_schedule_set(&s, "swap", c->swap);
+    kiln_schedule_set(&s, "cluster_m", c->cluster_m);
+    kiln_schedule_set(&s, "cluster_n", c->cluster_n);
+    kiln_schedule_set(&s, "stream", c->stream);
+    kiln_schedule_set(&s, "tma_store", can_store(p, caps) && !c->swap);
+    kiln_schedule_set(&s, "store", widest_store(p, caps));
+    kiln_schedule_set(&s, "pack_a", must_pack(p, MATMUL_A));
+    kiln_schedule_set(&s, "pack_b", must_pack(p, MATMUL_B));
+    return s;
+}
+
+static double larger(double a, double b) { return a > b ? a : b; }
+
+/* One tile of a block over the whole of k: the tensor cores, or what must come from the L2 cache. */
+static double tile_cycles(const candidate *c, const matmul *v) {
+    double element = (double)kiln_type_bytes(v->a), depth = (double)v->k;
+    double y = c->swap ? c->tm : c->tn, x = c->swap ? c->tn : c->tm;
+    double step = larger(y / 2, 16 + y / 4) * (x / 64); /* cycles of 32 bytes along k */
+    double bytes = (c->tm / (double)c->cluster_n + c->tn / (double)c->cluster_m) * depth * element;
+    return larger(step * depth * element / 32, bytes / 36);
+}
+
+static double estimate(const candidate *c, const matmul *v, const kiln_caps *caps) {
+    double units = caps->units > 0 ? caps->units : 1, cluster = c->cluster_m * c->cluster_n;
+    double tiles = ceil((double)v->m / (c->tm * c->cluster_m)) *
+                   ceil((double)v->n / (c->tn * c->cluster_n)) * (double)v->batch;
+    double waves = tiles / floor(units / cluster);
+    double sums = c->tm * (double)c->tn, out = sums * (double)kiln_type_bytes(v->out);
+    double end = c->pingpong && waves > 1 ? 0.25 : 1; /* what of an epilogue is not hidden */
+    double rounds = c->stream ? waves : ceil(waves), extra = 0;
+    if (c->stream) extra = 2 * sums * 4 / 24 * larger(1, 1 / waves) + 2000;
+    double element = (double)kiln_type_bytes(v->a);
+    double memory = ((double)v->m * (double)v->k + (double)v->n * (double)v->k) * element *
+                    (double)v->batch / (4.2e12 / 1.7e9);
+    double busy = rounds * (tile_cycles(c, v) + end * (out / 32 + 600)) + extra + 1500;
+    return larger(busy, memory + 1500);
+}
+
+static void consider(const candidate *c, const kiln_problem *p, const kiln_caps *caps,
+                     double *least, kiln_schedule *best) {
+    matmul v = kiln_matmul_view(p);
+    double time = estimate(c, &v, caps);
+    if (time >= *least) return;
+    kiln_schedule s = schedule_of(c, p, caps);
+    if (kiln_matmul_wgmma_sm90.legal(p, caps, &s, NULL)) *best = s, *least = time;
+}
+
+/* x: the side of 64, y: the side of 8. Every tile, alone and in pairs, whole and shared. */
+static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const kiln_caps *caps,
+                          double *least, kiln_schedule *best) {
+    for (int i = 0; i < 24; i++) {
+        int pair = i / 2 % 3, consumers = i / 6 ? i / 6 : 2;
+        candidate c = {.tm = swap ? y : x,
+                       .tn = swap ? x : y,
+                       .consumers = consumers,
+                       .pingpong = i / 6 == 0,
+                       .swap = swap,
+                       .cluster_m = pair == 1 ? 2 : 1,
+                       .cluster_n = pair == 2 ? 2 : 1,
+                       .stream = i % 2};
+        if (x % (64 * (c.pingpong ? 1 : consumers)) == 0) consider(&c, p, caps, least, best);
+    }
 }
 
 static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
-    kiln_schedule s = kiln_variant_default(&kiln_matmul_wgmma_sm90);
     matmul v = kiln_matmul_view(p);
-    kiln_schedule_set(&s, "tk", 128 / (int)kiln_type_bytes(v.a));
-    kiln_schedule_set(&s, "store", widest_store(p, caps));
-    return s;
+    kiln_schedule best = kiln_variant_default(&kiln_matmul_wgmma_sm90);
+    double least = INFINITY;
+    for (int x = 64; x <= 256; x += 64) {
+        for (int y = 32; y <= 256; y += 32) consider_tile(x, y, false, p, caps, &least, &best);
+        for (int y = 8; y <= 128 && v.m <= 256; y *= 2)
+            consider_tile(x, y, true, p, caps, &least, &best);
+    }
+    return best;
 }
 
 /* ---- the instruction for the tile's width: its operands cannot be a loop */
@@ -107,20 +237,29 @@ static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) 
     kiln_text_add(out, "                 : \"l\"(x), \"l\"(y), \"r\"(keep));\n}\n#endif\n");
 }
 
-static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+static void emit_pack(kiln_text *out, const matmul *v, const char *entry, bool transpose) {
+    kiln_text_printf(out,
+                     "#define PACK_TYPE %s\n#define PACK_TRANSPOSE %d\n"
+                     "#define PACK_ENTRY NAME(%s)\n%s",
+                     kiln_type_name(v->a), transpose, entry,
+                     kiln_embedded("kernels/matmul/pack.k.c"));
+}
+
+static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *out, kiln_error *e) {
     static const char *const layers[] = {"parameters", "instruction", "multiply",
                                          "order",      "epilogue",    "kernel"};
-    (void)caps;
+    kiln_schedule filled = *schedule, *s = &filled;
+    kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);
     kiln_text undefs = {0};
+    if (kiln_schedule_get(s, "pack_a")) emit_pack(out, &v, "pack_a", v.ta);
+    if (kiln_schedule_get(s, "pack_b")) emit_pack(out, &v, "pack_b", !v.tb);
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
-    kiln_emit_define(out, &undefs, "PACK_A", "0");
-    kiln_emit_define(out, &undefs, "PACK_B", "0");
     kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", eight_bit_float(v.a));
     kiln_emit_define(out, &undefs, "FAST", "%d", v.fast);
-    kiln_emit_define(out, &undefs, "WIDE_OUT", "%d", kiln_type_bytes(v.out) == 4);
+    kiln_emit_define(out, &undefs, "OUT_BYTES", "%d", (int)kiln_type_bytes(v.out));
     kiln_matmul_emit_epilogue(out, p, "finish", kiln_schedule_get(s, "store"));
     if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value(out, p, "value", 2);
     emit_wgmma(out, &v, s);

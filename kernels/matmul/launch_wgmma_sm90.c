@@ -16,7 +16,9 @@ enum {
     STREAM,
     TMA_STORE,
     STORE,
-    EVICT
+    EVICT,
+    PACK_A,
+    PACK_B
 };
 
 static const kiln_knob knobs[] = {
@@ -26,7 +28,7 @@ static const kiln_knob knobs[] = {
     [CONSUMERS] = {"consumers", 2, "warp groups that multiply"},
     [PINGPONG] = {"pingpong", 0, "1: each of two consumers owns a tile, 0: they share one"},
     [SWAP] = {"swap", 0, "1: columns of the result on wgmma's side of 64, rows on its side of 8"},
-    [STAGES] = {"stages", 4, "slots of the ring"},
+    [STAGES] = {"stages", 0, "slots of the ring; 0: as many as shared memory holds"},
     [CLUSTER_M] = {"cluster_m", 1, "blocks along m that share tiles of b by multicast"},
     [CLUSTER_N] = {"cluster_n", 1, "blocks along n that share tiles of a by multicast"},
     [GROUP] = {"group", 8, "tiles across the walk that run side by side, for the L2 cache"},
@@ -35,10 +37,12 @@ static const kiln_knob knobs[] = {
     [TMA_STORE] = {"tma_store", 0, "1: results leave through shared memory and TMA"},
     [STORE] = {"store", 8, "columns finished together: 8, 4, 2 or 1"},
     [EVICT] = {"evict", 0, "operand that the L2 cache drops first: 0 neither, 1 b, 2 a"},
+    [PACK_A] = {"pack_a", 0, "1: a is first copied into aligned lines along k"},
+    [PACK_B] = {"pack_b", 0, "1: b is"},
     {0},
 };
 
-enum { LINE = 128, SHARED_ALIGNMENT = 1024 };
+enum { LINE = 128, STAGES_MOST = 32, BARRIER_BYTES = 2 * 8 };
 
 /* What follows from the knobs; the names are those of parameters.cuh. */
 typedef struct shape {
@@ -56,7 +60,7 @@ static int staged_bytes(const int *k, int consumers) {
 
 static shape shape_of(const matmul *v, const kiln_schedule *s) {
     const int *k = s->value;
-    bool a_across = v->ta, b_across = !v->tb;
+    bool a_across = v->ta && !k[PACK_A], b_across = !v->tb && !k[PACK_B];
     shape x = {.element = (int)kiln_type_bytes(v->a),
                .threads = 128 + 128 * k[CONSUMERS],
                .x_tile = k[SWAP] ? k[TN] : k[TM],
@@ -72,9 +76,18 @@ static shape shape_of(const matmul *v, const kiln_schedule *s) {
     x.sums = x.x_wg / 64 * (x.y_tile / 2);
     x.slot_bytes = (x.x_tile + x.y_tile) * k[TK] * x.element;
     x.staged_bytes = staged_bytes(k, k[CONSUMERS]);
-    x.shared_bytes = k[STAGES] * x.slot_bytes + (x.staged_bytes + 1023) / 1024 * 1024 +
-                     2 * 8 * k[STAGES];
+    x.staged_bytes = (x.staged_bytes + 1023) / 1024 * 1024;
+    x.shared_bytes = k[STAGES] * (x.slot_bytes + BARRIER_BYTES) + x.staged_bytes;
     return x;
+}
+
+void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
+                                   kiln_schedule *s) {
+    if (s->value[STAGES]) return;
+    matmul v = kiln_matmul_view(p);
+    shape x = shape_of(&v, s);
+    int fit = (caps->shared_bytes - x.staged_bytes) / (x.slot_bytes + BARRIER_BYTES);
+    s->value[STAGES] = fit > STAGES_MOST ? STAGES_MOST : fit;
 }
 
 /* ---- legality */
@@ -85,16 +98,16 @@ static bool legal_device(const kiln_caps *caps, kiln_text *why) {
                                "with a driver that has tensor maps");
 }
 
-static bool legal_types(const matmul *v, kiln_text *why) {
+static bool legal_types(const matmul *v, const kiln_schedule *s, kiln_text *why) {
     bool sixteen = v->a == v->b && (v->a == KILN_F16 || v->a == KILN_BF16);
     bool rest = (eight_bit_float(v->a) && eight_bit_float(v->b)) ||
                 (v->a == v->b && (v->a == KILN_I8 || v->a == KILN_TF32));
     if (!sixteen && !rest)
         return kiln_matmul_no(why, "wgmma has no product of %s and %s", kiln_type_name(v->a),
                               kiln_type_name(v->b));
-    if (rest && (v->ta || !v->tb))
+    if (rest && ((v->ta && !s->value[PACK_A]) || (!v->tb && !s->value[PACK_B])))
         return kiln_matmul_no(why,
-                              "wgmma takes %s only where it is contiguous along k (ta=0 tb=1)",
+                              "wgmma takes %s only where it is contiguous along k: pack it",
                               kiln_type_name(v->a));
     return true;
 }
@@ -110,9 +123,10 @@ static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
     static const struct {
         int knob, least, most;
     } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},      {CONSUMERS, 1, 3},
-                 {PINGPONG, 0, 1},  {SWAP, 0, 1},       {STAGES, 2, 32},    {CLUSTER_M, 1, 8},
+                 {PINGPONG, 0, 1},  {SWAP, 0, 1},       {STAGES, 2, STAGES_MOST},    {CLUSTER_M, 1, 8},
                  {CLUSTER_N, 1, 8}, {GROUP, 1, 1024},   {ORDER, 0, 2},      {STREAM, 0, 1},
-                 {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2}};
+                 {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},     {PACK_A, 0, 1},
+                 {PACK_B, 0, 1}};
     for (int i = 0; i < (int)(sizeof range / sizeof *range); i++)
         if (!in_range(s, range[i].knob, range[i].least, range[i].most, why)) return false;
     int store = s->value[STORE], group = s->value[GROUP];
@@ -138,6 +152,9 @@ static bool legal_tile(const kiln_schedule *s, const shape *x, kiln_text *why) {
     if (k[TK] * x->element % LINE)
         return kiln_matmul_no(why, "tk=%d: a slot holds whole lines of %d bytes along k", k[TK],
                               LINE);
+    if (x->promote && k[TK] > 128)
+        return kiln_matmul_no(why, "tk=%d: promoted sums leave the tensor cores after 128 of k",
+                              k[TK]);
     return true;
 }
 
@@ -160,7 +177,7 @@ static bool legal_registers(const kiln_schedule *s, const shape *x, kiln_text *w
 }
 
 static bool legal_shared(const shape *x, const kiln_caps *caps, kiln_text *why) {
-    if (x->shared_bytes <= caps->shared_bytes) return true;
+    if (x->shared_bytes > 0 && x->shared_bytes <= caps->shared_bytes) return true;
     return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d",
                           x->shared_bytes, caps->shared_bytes);
 }
@@ -195,10 +212,12 @@ static bool legal_map(const char *name, int64_t ld, int64_t batch, int64_t strid
                           name, (long long)(ld * element));
 }
 
-static bool legal_maps(const matmul *v, const kiln_caps *caps, kiln_text *why) {
+static bool legal_maps(const matmul *v, const kiln_schedule *s, const kiln_caps *caps,
+                       kiln_text *why) {
     int64_t element = (int64_t)kiln_type_bytes(v->a);
-    return legal_map("a", v->lda, v->batch, v->stride_a, element, caps, why) &&
-           legal_map("b", v->ldb, v->batch, v->stride_b, element, caps, why);
+    return (s->value[PACK_A] ||
+            legal_map("a", v->lda, v->batch, v->stride_a, element, caps, why)) &&
+           (s->value[PACK_B] || legal_map("b", v->ldb, v->batch, v->stride_b, element, caps, why));
 }
 
 static bool legal_store(const kiln_problem *p, const matmul *v, const kiln_schedule *s,
@@ -209,9 +228,9 @@ static bool legal_store(const kiln_problem *p, const matmul *v, const kiln_sched
     if (v->out != KILN_F16 && v->out != KILN_BF16 && v->out != KILN_F32)
         return kiln_matmul_no(why, "TMA stores results in f16, bf16 or f32 here, not %s",
                               kiln_type_name(v->out));
-    if (s->value[TN] * x->out_bytes % LINE)
-        return kiln_matmul_no(why, "tn=%d: TMA stores pieces of %d bytes of a row", s->value[TN],
-                              LINE);
+    if (s->value[TN] * x->out_bytes % 64)
+        return kiln_matmul_no(why, "tn=%d: TMA stores pieces of 64 bytes of a row or more",
+                              s->value[TN]);
     return legal_map("out", v->ldo, v->batch, v->stride_o, x->out_bytes, caps, why) &&
            kiln_matmul_epilogue_aligned(p, caps, 2, why);
 }
@@ -246,19 +265,28 @@ static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, 
     if (v->m > most || v->n > most || v->k > most || g->tiles > most)
         return kiln_matmul_no(why, "m, n, k and the number of tiles must not exceed %lld here",
                               (long long)most);
+    if ((s->value[PACK_A] || s->value[PACK_B]) && v->batch > 65535)
+        return kiln_matmul_no(why, "batch is more than 65535: too many to pack");
+    if (s->value[STREAM] && 2 * g->clusters * g->k_blocks > most)
+        return kiln_matmul_no(why, "k=%lld is too deep to be shared", (long long)v->k);
     if (s->value[STREAM] && g->tiles % g->clusters == 0)
         return kiln_matmul_no(why, "%lld tiles fill their waves of %lld: nothing to share",
                               (long long)g->tiles, (long long)g->clusters);
     return true;
 }
 
-static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *why) {
     matmul v = kiln_matmul_view(p);
-    if (!legal_device(caps, why) || !legal_types(&v, why) || !legal_ranges(s, why)) return false;
+    kiln_schedule filled = *schedule, *s = &filled;
+    if (!s->value[STAGES]) s->value[STAGES] = 2; /* until the other ranges are known to be good */
+    if (!legal_device(caps, why) || !legal_ranges(s, why) || !legal_types(&v, s, why)) return false;
+    s->value[STAGES] = schedule->value[STAGES];
+    kiln_matmul_wgmma_sm90_stages(p, caps, s);
+    if (!in_range(s, STAGES, 2, STAGES_MOST, why)) return false;
     shape x = shape_of(&v, s);
     if (!legal_tile(s, &x, why) || !legal_registers(s, &x, why) || !legal_shared(&x, caps, why) ||
-        !legal_cluster(&x, caps, why) || !legal_maps(&v, caps, why) ||
+        !legal_cluster(&x, caps, why) || !legal_maps(&v, s, caps, why) ||
         !legal_store(p, &v, s, &x, caps, why))
         return false;
     grid g = grid_of(&v, caps, s, &x);
@@ -273,59 +301,106 @@ static void arg_map(kiln_launch *l, int index) {
     a->index = (uint8_t)index;
 }
 
-/* Operand `o` as boxes of `across` elements of a row and `lines` rows, 128 bytes wide. */
-static void add_map(kiln_program *out, const kiln_problem *p, int o, int across, int lines,
-                    int l2_bytes) {
-    const kiln_operand *q = &p->operand[o];
+/* A matrix in memory as boxes of `across` elements of a row, 64 or 128 bytes, and `lines` rows. */
+static void add_map(kiln_program *out, const kiln_operand *q, int operand, int64_t offset,
+                    int across, int lines, int l2_bytes) {
     int64_t element = (int64_t)kiln_type_bytes(q->type);
+    int64_t plane = q->batch > 1 ? q->batch_stride : q->rows * q->ld;
     out->tensor_map[out->n_tensor_maps++] = (kiln_tensor_map){
-        .operand = (uint8_t)o,
+        .operand = (uint8_t)operand,
         .type = (uint8_t)q->type,
         .rank = 3,
-        .swizzle_bytes = LINE,
+        .swizzle_bytes = (uint8_t)(across * element),
         .l2_bytes = (uint8_t)l2_bytes,
+        .offset = offset,
         .size = {q->cols, q->rows, q->batch},
-        .stride_bytes = {q->ld * element, (q->batch > 1 ? q->batch_stride : q->rows * q->ld) *
-                                              element},
+        .stride_bytes = {q->ld * element, plane * element},
         .box = {across, lines, 1},
     };
 }
 
-static void add_operand(kiln_program *out, const kiln_problem *p, int o, int tile, int sharers,
-                        bool across, int tk, int element) {
-    add_map(out, p, o, LINE / element, across ? tk : tile / sharers, 255);
+static kiln_launch *launch(kiln_program *out, const char *entry, int64_t blocks, int64_t batch,
+                           int threads) {
+    kiln_launch *l = &out->launch[out->n_launches++];
+    *l = (kiln_launch){.grid = {(uint32_t)blocks, (uint32_t)batch, 1},
+                       .block = {(uint32_t)threads, 1, 1}};
+    for (int i = 0; entry[i]; i++) l->entry[i] = entry[i];
+    return l;
 }
 
-static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
+/* The launch that copies an operand into the workspace, rows by k; pack.k.c says how. Returns the
+ * copy's place as an operand. */
+static kiln_operand pack(kiln_program *out, const kiln_problem *p, int o, bool transpose,
+                         int64_t *offset) {
+    kiln_operand q = p->operand[o];
+    int64_t element = (int64_t)kiln_type_bytes(q.type), v = 16 / element;
+    int64_t rows = transpose ? q.cols : q.rows, cols = transpose ? q.rows : q.cols;
+    int64_t pitch = ceiling(cols, v) * v;
+    int64_t blocks = transpose ? ceiling(rows, 8 * v) * ceiling(pitch, 128)
+                               : ceiling(rows * (pitch / v), 256 * 2);
+    kiln_launch *l = launch(out, o == MATMUL_A ? "pack_a" : "pack_b", blocks, q.batch, 256);
+    *offset = out->workspace_bytes;
+    kiln_matmul_arg_operand(l, o);
+    kiln_matmul_arg_workspace(l);
+    const int64_t rest[] = {*offset, rows, cols, q.ld, q.batch_stride, pitch, q.batch};
+    for (int i = 0; i < (int)(sizeof rest / sizeof *rest); i++) kiln_matmul_arg_i64(l, rest[i]);
+    out->workspace_bytes += ceiling(q.batch * rows * pitch * element, 256) * 256;
+    q.rows = rows, q.cols = cols, q.ld = pitch, q.batch_stride = rows * pitch;
+    return q;
+}
+
+/* One of a and b: `tile` lines of it for a block, of which it loads a part. */
+static void add_operand(kiln_program *out, const kiln_problem *p, int o, const kiln_schedule *s,
+                        bool packed, int tile, int sharers, bool across) {
+    matmul v = kiln_matmul_view(p);
+    int element = (int)kiln_type_bytes(v.a);
+    int64_t offset = 0;
+    kiln_operand q = p->operand[o];
+    if (packed) q = pack(out, p, o, o == MATMUL_A ? v.ta : !v.tb, &offset);
+    add_map(out, &q, packed ? 255 : o, offset, LINE / element,
+            across ? s->value[TK] : tile / sharers, 255);
+}
+
+/* Flags and partial sums lie first, packed operands behind them. */
+static void add_shared_sums(kiln_program *out, const kiln_schedule *s, const shape *x,
+                            const grid *g) {
+    const int *k = s->value;
+    if (!k[STREAM]) return;
+    int64_t sets = g->clusters * x->cluster * (k[PINGPONG] ? 1 : k[CONSUMERS]);
+    out->workspace_zeroed = ceiling(sets * 4, 256) * 256;
+    out->workspace_bytes =
+        out->workspace_zeroed + ceiling(sets * x->x_wg * x->y_tile * 4, 256) * 256;
+}
+
+static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                    kiln_program *out, kiln_error *e) {
     (void)e;
     matmul v = kiln_matmul_view(p);
+    kiln_schedule filled = *schedule, *s = &filled;
+    kiln_matmul_wgmma_sm90_stages(p, caps, s);
     shape x = shape_of(&v, s);
     grid g = grid_of(&v, caps, s, &x);
     const int *k = s->value;
-    *out = (kiln_program){.n_launches = 1};
-    add_operand(out, p, k[SWAP] ? MATMUL_B : MATMUL_A, x.x_tile, x.cluster_y, x.x_across, k[TK],
-                x.element);
-    add_operand(out, p, k[SWAP] ? MATMUL_A : MATMUL_B, x.y_tile, x.cluster_x, x.y_across, k[TK],
-                x.element);
-    if (k[TMA_STORE]) add_map(out, p, MATMUL_OUT, LINE / x.out_bytes, 16, 0);
+    *out = (kiln_program){0};
+    add_shared_sums(out, s, &x, &g);
+    int side_x = k[SWAP] ? MATMUL_B : MATMUL_A, side_y = k[SWAP] ? MATMUL_A : MATMUL_B;
+    add_operand(out, p, side_x, s, k[SWAP] ? k[PACK_B] : k[PACK_A], x.x_tile, x.cluster_y,
+                x.x_across);
+    add_operand(out, p, side_y, s, k[SWAP] ? k[PACK_A] : k[PACK_B], x.y_tile, x.cluster_x,
+                x.y_across);
+    int piece = k[TN] * x.out_bytes % LINE ? 64 : LINE; /* bytes of a row */
+    if (k[TMA_STORE])
+        add_map(out, &p->operand[MATMUL_OUT], MATMUL_OUT, 0, piece / x.out_bytes, 16, 0);
 
-    kiln_launch *l = &out->launch[0];
-    *l = (kiln_launch){.entry = "main",
-                       .grid = {(uint32_t)(g.clusters * x.cluster), 1, 1},
-                       .block = {(uint32_t)x.threads, 1, 1},
-                       .cluster = {(uint32_t)x.cluster, 1, 1},
-                       .shared_bytes = (uint32_t)x.shared_bytes};
+    kiln_launch *l = launch(out, "main", g.clusters * x.cluster, 1, x.threads);
+    l->cluster[0] = (uint32_t)x.cluster, l->cluster[1] = l->cluster[2] = 1;
+    l->shared_bytes = (uint32_t)x.shared_bytes;
+    l->dependent = true;
     for (int i = 0; i < out->n_tensor_maps; i++) arg_map(l, i);
     kiln_matmul_arg_i32(l, (int32_t)v.k);
     kiln_matmul_arg_i32(l, (int32_t)v.batch);
     kiln_matmul_arg_workspace(l);
     kiln_matmul_arg_epilogue(l, p);
-    if (k[STREAM]) {
-        int64_t sets = g.clusters * x.cluster * (k[PINGPONG] ? 1 : k[CONSUMERS]);
-        out->workspace_zeroed = (sets * 4 + 255) / 256 * 256;
-        out->workspace_bytes = out->workspace_zeroed + sets * x.x_wg * x.y_tile * 4;
-    }
     return KILN_OK;
 }
 

@@ -42,6 +42,10 @@ bool kiln_matmul_no(kiln_text *why, const char *format, ...) __attribute__((form
 bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
                                   kiln_text *why);
 
+/* wgmma_sm90: replaces stages=0 by what shared memory holds; 0 stays where nothing fits. */
+void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
+                                   kiln_schedule *s);
+
 /* ---- emission (tuner only) ----
  * Defines TA TB TO (type names: READ(TA, a, i)), TRANSPOSE_A, TRANSPOSE_B, ACC (float or int),
  * ACC_INT, PLAIN, EPILOGUE_PARAMS (a parameter list) and EPILOGUE_ARGS (the same names as

@@ -36,8 +36,15 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int ba
     }
 }
 #elif TMA_STORE
-/* Each warp on its own: 16 rows x 128 bytes, in TMA's swizzle, in two pieces by turns. */
-#define PIECE (WIDE_OUT ? 32 : 64) /* columns */
+/* Each warp on its own: pieces of 16 rows x 128 bytes (64 where the tile's width is no multiple of
+ * that), in TMA's swizzle, in two places by turns. */
+#define OUT_LINE (Y_TILE * OUT_BYTES % 128 ? 64 : 128)
+#define PIECE (OUT_LINE / OUT_BYTES) /* columns */
+/* Where 16 bytes `chunk` of a line lie: eight successive lines fall into different banks. */
+FUNC u32 NAME(staged)(u32 at, int line, int chunk) {
+    const int exchange = OUT_LINE == 128 ? line & 7 : line >> 1 & 3;
+    return at + (u32)(line * OUT_LINE + ((chunk ^ exchange) << 4));
+}
 FUNC void NAME(value_at)(EPILOGUE_PARAMS, int batch, int row, int col, const ACC *s, float *v) {
     v[0] = v[1] = 0;
     if (row < m && col < n) NAME(value)(EPILOGUE_ARGS, batch, row, col, s, v);
@@ -48,6 +55,8 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
     const int thread = THREAD(0) % 128, warp = thread / 32, lane = thread % 32;
     const int g = lane / 4, t = lane % 4;
     const u32 stage = pool + STAGING + (u32)((wg * 4 + warp) * 4096);
+    /* an odd number of pieces ends in the place in which the next tile begins */
+    if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
         UNROLL for (int p = 0; p < Y_TILE / PIECE; p++) {
@@ -62,15 +71,14 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
                     NAME(value_at)(EPILOGUE_ARGS, batch, row + e % 2 * 8, col0 + c + 2 * t,
                                    sum[i] + (p * PIECE + c) / 2 + e % 2 * 2, v[e]);
                 }
-#if WIDE_OUT
+#if OUT_BYTES == 4
                 UNROLL for (int e = 0; e < 4; e++) {
                     const int chunk = j / 4 + e / 2 * 2 + t / 2;
-                    NAME(put_pair)(at + (g + e % 2 * 8) * LINE + ((chunk ^ g) << 4) + t % 2 * 8,
-                                   v[e][0], v[e][1]);
+                    NAME(put_pair)(NAME(staged)(at, g + e % 2 * 8, chunk) + t % 2 * 8, v[e][0],
+                                   v[e][1]);
                 }
 #else
-                const int line = lane % 16, chunk = j / 8 + lane / 16;
-                NAME(put_matrices)(at + line * LINE + ((chunk ^ (line & 7)) << 4),
+                NAME(put_matrices)(NAME(staged)(at, lane % 16, j / 8 + lane / 16),
                                    NAME(pack)(v[0][0], v[0][1]), NAME(pack)(v[1][0], v[1][1]),
                                    NAME(pack)(v[2][0], v[2][1]), NAME(pack)(v[3][0], v[3][1]));
 #endif
@@ -152,11 +160,11 @@ FUNC void NAME(leave)(ACC (*sum)[SUMS], u8 *work, int wg) {
 }
 
 FUNC void NAME(collect)(ACC (*sum)[SUMS], const NAME(walk) *w, int rank, u8 *work, int wg) {
-    const i64 tile_end = (i64)(w->tile - w->whole + 1) * w->k_blocks;
-    i64 covered = w->unit; /* the walk stands at the end of this item */
+    const int tile_end = (w->tile - w->whole + 1) * w->k_blocks;
+    int covered = w->unit; /* the walk stands at the end of this item */
     for (int r = w->clusters - w->cluster; covered < tile_end; r++) {
         const int block = (w->clusters - 1 - r) * CLUSTER + rank;
-        const i64 end = NAME(share)(w, r + 1);
+        const int end = NAME(share)(w, r + 1);
         if (end == covered) continue; /* an empty share */
         covered = end;
         if (THREAD(0) % 128 == 0) NAME(flag_take)(NAME(flag)(work, block, wg));

@@ -79,8 +79,10 @@ FUNC void NAME(store_box)(const NAME(tensor_map) *map, u32 from, int c0, int c1,
                  "r"(from), "r"(c0), "r"(c1), "r"(c2)
                  : "memory");
 }
-/* Until at most one of this thread's stores has still to read its shared memory; until all are done. */
+/* Until at most one of this thread's stores has still to read its shared memory; until none has;
+ * until all are done. */
 FUNC void NAME(stores_read)() { asm volatile("cp.async.bulk.wait_group.read 1;" ::: "memory"); }
+FUNC void NAME(stores_all_read)() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 FUNC void NAME(stores_done)() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 /* What this thread stored to shared memory is visible to TMA. */
 FUNC void NAME(stores_visible)() {
@@ -97,6 +99,16 @@ FUNC void NAME(wgmma_commit)() { asm volatile("wgmma.commit_group.sync.aligned;"
 /* Keeps the compiler from moving or copying sums across this point. */
 FUNC void NAME(hold)(ACC *sum, int n) {
     UNROLL for (int i = 0; i < n; i++) asm volatile("" : SUM_REGISTER(sum[i])::"memory");
+}
+
+/* -- the launches before and after this one
+ * The next launch may begin to fill SMs that this one leaves; it waits, as this one does, until all
+ * that came before has ended, before it touches global memory. */
+FUNC void NAME(launch_next)() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+FUNC void NAME(wait_previous)() {
+    asm volatile("griddepcontrol.wait;\n"
+                 "fence.proxy.async.global;" ::
+                     : "memory");
 }
 
 /* -- registers, warp groups, clusters */
@@ -140,7 +152,7 @@ FUNC void NAME(put_matrices)(u32 at, u32 r0, u32 r1, u32 r2, u32 r3) {
 /* Two adjacent elements of the output in one register. */
 #define PACK_bf16 "cvt.rn.bf16x2.f32"
 #define PACK_f16 "cvt.rn.f16x2.f32"
-#if TMA_STORE && !WIDE_OUT
+#if TMA_STORE && OUT_BYTES == 2
 FUNC u32 NAME(pack)(float low, float high) {
     u32 r;
     asm(CAT(PACK_, TO) " %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));

@@ -34,8 +34,6 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
     }
     NAME(ring) ring;
     ring.slot = 0, ring.parity = 1; /* the first round finds all slots empty */
-    NAME(map_prefetch)(map_x);
-    NAME(map_prefetch)(map_y);
     while (NAME(walk_next)(w)) {
         int x0, y0, batch;
         NAME(walk_place)(w, rank, &x0, &y0, &batch);
@@ -68,7 +66,10 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, EPILOGUE_PARAMS) {
     NAME(walk) w;
     NAME(walk_start)(&w, (int)m, (int)n, k, batches);
     (void)work;
+    NAME(launch_next)();
     if (THREAD(0) == 0) {
+        NAME(map_prefetch)(&map_x);
+        NAME(map_prefetch)(&map_y);
         UNROLL_N(1) for (int s = 0; s < STAGES; s++) {
             NAME(barrier_init)(FULL(pool, s), 1);
             NAME(barrier_init)(EMPTY(pool, s),
@@ -77,6 +78,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, EPILOGUE_PARAMS) {
         NAME(barriers_ready)();
     }
     NAME(cluster_sync)();
+    NAME(wait_previous)();
 
     if (THREAD(0) < 128) {
 #if CONSUMERS > 1

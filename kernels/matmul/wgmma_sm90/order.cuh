@@ -7,15 +7,15 @@ typedef struct {
     int cluster, clusters; /* this one, how many run */
     int next;              /* the whole tile that is next */
     int whole;             /* tiles before this one are taken whole, those after it in parts */
-    i64 unit, end;         /* this cluster's part of those, in slots of k */
+    int unit, end;         /* this cluster's part of those, in slots of k */
     int tile, from, to;    /* out: the current item, slots [from, to) of the tile */
 } NAME(walk);
 
 /* Parts of the streamed tiles, in equal shares. A cluster needs sums of the one before it in the
  * order of launch only, which is already running: no block waits for one that may not have begun.
  * Share r is therefore cluster (clusters - 1 - r)'s. */
-FUNC i64 NAME(share)(const NAME(walk) *w, int r) {
-    return (i64)(w->tiles - w->whole) * w->k_blocks * r / w->clusters;
+FUNC int NAME(share)(const NAME(walk) *w, int r) {
+    return (int)((i64)((w->tiles - w->whole) * w->k_blocks) * r / w->clusters);
 }
 
 FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
@@ -46,10 +46,9 @@ FUNC bool NAME(walk_next)(NAME(walk) *w) {
     }
 #if STREAM
     if (w->unit < w->end) {
-        w->tile = w->whole + (int)(w->unit / w->k_blocks);
-        w->from = (int)(w->unit % w->k_blocks);
-        const i64 left = w->from + (w->end - w->unit);
-        w->to = left < w->k_blocks ? (int)left : w->k_blocks;
+        w->tile = w->whole + w->unit / w->k_blocks;
+        w->from = w->unit % w->k_blocks;
+        w->to = min(w->from + (w->end - w->unit), w->k_blocks);
         w->unit += w->to - w->from;
         return true;
     }
