@@ -4,6 +4,7 @@
 #include "kernels/emit.h"
 #include "kernels/input.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/reference.h"
 #include "targets/target.h"
 
 #include <math.h>
@@ -372,6 +373,106 @@ static void reference_agrees_with_evaluate_row(void **state) {
     compare_reference("matmul m=9 n=17 k=70 type=tf32");
 }
 
+/* ---- the comparison of outputs that saturate */
+
+typedef struct compared {
+    bench b;
+    kiln_module *module;
+    kiln_buffer value[2], bound[2];
+    double want[2][256];
+} compared;
+
+enum { COMPARED = 256 };
+
+static void open_compared(compared *c, const char *text) {
+    kiln_problem p = problem(text);
+    kiln_text unit = {0};
+    kiln_error e = {0};
+    kiln_program program;
+    check(kiln_emit_reference_unit(&p, &caps, &unit, &e), &e);
+    check(kiln_generator_of(p.family)->reference_program(&p, &caps, &program, &e), &e);
+    c->module = build(kiln_text_get(&unit));
+    open_bench(&c->b, &p);
+    for (int j = 0; j < 2; j++) {
+        c->value[j] = target->alloc(device, COMPARED * 8, &e);
+        c->bound[j] = target->alloc(device, COMPARED * 4, &e);
+    }
+    run(&program, c->module, "reference",
+        &(kiln_bindings){.operand = c->b.buffer,
+                         .scalar = c->b.scalar,
+                         .reference = c->value,
+                         .bound = c->bound});
+    for (int j = 0; j < 2; j++)
+        check(target->read(device, c->want[j], c->value[j], 0, sizeof c->want[j], &e), &e);
+    kiln_text_free(&unit);
+}
+
+static void close_compared(compared *c) {
+    for (int j = 0; j < 2; j++)
+        target->release(device, c->value[j]), target->release(device, c->bound[j]);
+    close_bench(&c->b);
+    target->unload(device, c->module);
+}
+
+/* Output j as codes, element `at` replaced by `code` (below 0: not). */
+static kiln_verdict verdict_of(compared *c, int j, int at, int code) {
+    int operand = MATMUL_OUT + j;
+    kiln_error e = {0};
+    kiln_launch l;
+    kiln_program one = {.n_launches = 1};
+    uint8_t *codes = c->b.host[operand];
+    for (int i = 0; i < COMPARED; i++)
+        kiln_type_write(c->b.p.operand[operand].type, &codes[i], c->want[j][i]);
+    if (code >= 0) codes[at] = (uint8_t)code;
+    check(target->write(device, c->b.buffer[operand], 0, codes, COMPARED, &e), &e);
+    check(kiln_compare_launch(&c->b.p, &caps, j, &l, &e), &e);
+    one.launch[0] = l;
+    int64_t bytes = kiln_compare_partial_bytes(&l);
+    kiln_buffer partials = target->alloc(device, bytes, &e);
+    void *host = malloc((size_t)bytes);
+    run(&one, c->module, "reference",
+        &(kiln_bindings){.operand = c->b.buffer,
+                         .scalar = c->b.scalar,
+                         .reference = c->value,
+                         .bound = c->bound,
+                         .partials = partials});
+    check(target->read(device, host, partials, 0, bytes, &e), &e);
+    kiln_verdict v = kiln_compare_verdict(&l, host);
+    target->release(device, partials);
+    free(host);
+    return v;
+}
+
+static void saturated_outputs_are_compared(void **state) {
+    (void)state;
+    static const struct {
+        double most;
+        int top, infinity, nan;
+    } of[] = {{448, 0x7e, 0x7e, 0x7f}, {57344, 0x7b, 0x7c, 0x7f}};
+    compared c = {0};
+    open_compared(&c, "matmul m=16 n=16 k=8 type=e4m3 out=e4m3 h=e5m2 : out = 200 * acc; "
+                      "h[m,n] = 30000 * acc");
+    for (int j = 0; j < 2; j++) {
+        int above = -1, inside = -1;
+        for (int i = 0; i < COMPARED; i++) {
+            if (c.want[j][i] > 2 * of[j].most) above = i;
+            if (c.want[j][i] > 0.1 * of[j].most && c.want[j][i] < 0.5 * of[j].most) inside = i;
+        }
+        assert_true(above >= 0 && inside >= 0);
+        assert_true(verdict_of(&c, j, 0, -1).right);
+        assert_true(verdict_of(&c, j, above, of[j].top).right);
+        kiln_verdict v = verdict_of(&c, j, above, of[j].nan);
+        assert_true(!v.right && v.bad == 1 && v.worst_index == above);
+        assert_false(verdict_of(&c, j, above, of[j].top | 0x80).right);
+        assert_false(verdict_of(&c, j, inside, of[j].top).right);
+        if (of[j].infinity != of[j].top) {
+            v = verdict_of(&c, j, above, of[j].infinity);
+            assert_true(!v.right && v.bad == 1 && v.worst_index == above);
+        }
+    }
+    close_compared(&c);
+}
+
 /* ---- nothing happens at size 0: drivers warm kernels up like that */
 
 static void size_zero_touches_nothing(void **state) {
@@ -582,6 +683,7 @@ int main(void) {
         cmocka_unit_test(statements_are_fused),
         cmocka_unit_test(integers_are_exact),
         cmocka_unit_test(narrow_floats_and_tf32),
+        cmocka_unit_test(saturated_outputs_are_compared),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
