@@ -1,0 +1,693 @@
+/* wgmma_sm90 without a GPU.
+ *
+ * The whole kernel text is compiled as C and runs on the machine of hopper_emulated.h: blocks and
+ * clusters of coroutines, with TMA, mbarriers and wgmma as asynchronous as the hardware allows.
+ * Operands are small integers, so that every sum is exact and results must be equal. Each problem
+ * runs at several paces of the asynchronous units and with several numbers of resident clusters.
+ * KILN_TEST_SEED=n repeats a run, KILN_TEST_TRIALS=n makes n instead of
+ * three of each problem. */
+#include "kernels/emit.h"
+#include "kernels/matmul/matmul.h"
+#include "targets/target.h"
+#include "tests/hopper_emulated.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+/* ---- what an instance needs around it */
+
+enum { GUARD = 512, POISON = 0xff };
+
+typedef struct memory {
+    u8 *begin, *data; /* data: GUARD bytes behind begin */
+    i64 bytes;
+} memory;
+
+typedef struct knob_value {
+    const char *name;
+    int value;
+} knob_value;
+
+typedef struct instance {
+    void (*body)(void);
+    kiln_type a, b, out;
+    int ta, tb, fast, ints;
+    knob_value knob[KILN_KNOBS_MAX];
+} instance;
+
+static struct {
+    const kiln_arg *arg; /* of the main launch, behind the tensor maps */
+    tensor map[3];
+    memory operand[3], workspace;
+    u8 *work, *hits;
+} job;
+
+/* What the statements add to the sum at a place. */
+static int place_value(i64 batch, i64 row, i64 col) {
+    return (int)((batch * 5 + row * 3 + col) % 11);
+}
+
+#define FUNC static inline __attribute__((unused))
+#define THREAD(d) ((d) == 0 ? run.now->index : 0)
+#define BLOCK(d) ((d) == 0 ? run.now->block->index : 0)
+#define BLOCKS(d) ((d) == 0 ? (int)run.set.launch->grid[0] : 1)
+#define UNROLL
+#define UNROLL_N(n)
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define STORAGE(T) CAT(storage_, T)
+typedef u16 storage_bf16, storage_f16;
+typedef u8 storage_e4m3, storage_e5m2;
+typedef int8_t storage_i8;
+typedef int32_t storage_i32;
+typedef float storage_f32, storage_tf32;
+#define KILN_TYPE_bf16 KILN_BF16
+#define KILN_TYPE_f16 KILN_F16
+#define KILN_TYPE_e4m3 KILN_E4M3
+#define KILN_TYPE_e5m2 KILN_E5M2
+#define KILN_TYPE_i8 KILN_I8
+#define KILN_TYPE_i32 KILN_I32
+#define KILN_TYPE_f32 KILN_F32
+#define KILN_TYPE_tf32 KILN_TF32
+#define __align__(bytes) _Alignas(bytes)
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a : b; }
+
+/* ---- instances: schedules */
+
+#define NAME(x) coop_##x
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) pingpong_##x
+#define TM 64
+#define TN 16
+#define PINGPONG 1
+#define STAGES 4
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) three_##x
+#define TM 192
+#define TN 24
+#define CONSUMERS 3
+#define STAGES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) one_##x
+#define TM 64
+#define TN 8
+#define CONSUMERS 1
+#define STORE 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) deep_##x /* two blocks of 64 rows a consumer, two lines of k a slot */
+#define TM 256
+#define TN 16
+#define TK 128
+#define STAGES 2
+#define STORE 4
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- clusters */
+#define NAME(x) tall_##x
+#define CLUSTER_M 2
+#define TN 16
+#define EVICT 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) wide_##x
+#define CLUSTER_N 2
+#define TN 8
+#define EVICT 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) square_##x
+#define CLUSTER_M 2
+#define CLUSTER_N 2
+#define PINGPONG 1
+#define TM 64
+#define TN 32
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- swapped */
+#define NAME(x) swap_##x
+#define SWAP 1
+#define TM 16
+#define TN 128
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) swap_flat_##x
+#define SWAP 1
+#define TM 16
+#define TN 64
+#define CONSUMERS 1
+#define CLUSTER_N 2
+#define TRANSPOSE_B 0
+#define STORE 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) swap_stream_##x
+#define SWAP 1
+#define STREAM 1
+#define PINGPONG 1
+#define TM 32
+#define TN 64
+#define CLUSTER_M 2
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- shared tiles */
+#define NAME(x) stream_##x
+#define STREAM 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) stream_tall_##x
+#define STREAM 1
+#define CLUSTER_M 2
+#define TN 16
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) stream_pingpong_##x
+#define STREAM 1
+#define PINGPONG 1
+#define TM 64
+#define TN 16
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) stream_tma_##x
+#define STREAM 1
+#define TMA_STORE 1
+#define CLUSTER_N 2
+#define ORDER 1
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- orders */
+#define NAME(x) columns_##x
+#define TM 64
+#define TN 8
+#define CONSUMERS 1
+#define ORDER 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) hilbert_##x
+#define TM 64
+#define TN 8
+#define CONSUMERS 1
+#define ORDER 2
+#define GROUP 4
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- stores by TMA */
+#define NAME(x) tma_##x
+#define TMA_STORE 1
+#define TN 64
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) tma_wide_##x
+#define TMA_STORE 1
+#define PINGPONG 1
+#define TM 64
+#define TN 64
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) tma_narrow_##x /* pieces of 64 bytes */
+#define TMA_STORE 1
+#define TN 96
+#define TA f16
+#define TO f16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- layouts */
+#define NAME(x) nn_##x
+#define TRANSPOSE_B 0
+#define TN 64
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) tn_##x
+#define TA f16
+#define TRANSPOSE_A 1
+#define TRANSPOSE_B 0
+#define CLUSTER_M 2
+#define TN 128
+#define TK 128
+#define STAGES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) tt_##x
+#define TRANSPOSE_A 1
+#define CLUSTER_N 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) packed_##x
+#define TRANSPOSE_A 1
+#define TRANSPOSE_B 0
+#define PACK_A 1
+#define PACK_B 1
+#define STORE 1
+#define STREAM 1
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- types */
+#define NAME(x) i8_##x
+#define TA i8
+#define TO i32
+#define ACC_INT 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) i8_stream_##x
+#define TA i8
+#define TO i32
+#define ACC_INT 1
+#define STREAM 1
+#define SWAP 1
+#define TM 16
+#define TN 128
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) fp8_##x
+#define TA e4m3
+#define TO bf16
+#define OUT_BYTES 2
+#define EIGHT_BIT_FLOAT 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) fp8_pingpong_##x
+#define TA e5m2
+#define TB e4m3
+#define EIGHT_BIT_FLOAT 1
+#define PINGPONG 1
+#define TM 128
+#define TN 16
+#define STREAM 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) fp8_fast_##x
+#define TA e4m3
+#define TB e5m2
+#define EIGHT_BIT_FLOAT 1
+#define FAST 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) tf32_##x
+#define TA tf32
+#define TM 128
+#include "tests/wgmma_sm90_emulated.h"
+
+/* ---- memory with guards */
+
+static memory hold(i64 bytes) {
+    size_t all = ((size_t)bytes + 2 * GUARD + 255) / 256 * 256;
+    memory m = {.begin = aligned_alloc(256, all), .bytes = bytes};
+    memset(m.begin, POISON, all);
+    m.data = m.begin + GUARD;
+    return m;
+}
+
+static bool poisoned(const u8 *from, i64 bytes) {
+    for (i64 i = 0; i < bytes; i++)
+        if (from[i] != POISON) return false;
+    return true;
+}
+
+static bool guarded(const memory *m) {
+    return poisoned(m->begin, GUARD) && poisoned(m->data + m->bytes, GUARD);
+}
+
+/* Element (row, col); what is not an element of the matrix stays poison: NaN, -1. */
+static u8 *element_at(const kiln_problem *p, int i, i64 batch, i64 row, i64 col) {
+    const kiln_operand *o = &p->operand[i];
+    i64 at = batch * o->batch_stride + row * o->ld + col;
+    return job.operand[i].data + at * (i64)kiln_type_bytes(o->type);
+}
+
+static void fill(const kiln_problem *p, int i, u64 seed) {
+    const kiln_operand *o = &p->operand[i];
+    u64 counter = 0, span = o->type == KILN_I8 ? 256 : 9;
+    for (i64 b = 0; b < o->batch; b++)
+        for (i64 r = 0; r < o->rows; r++)
+            for (i64 c = 0; c < o->cols; c++)
+                kiln_type_write(o->type, element_at(p, i, b, r, c),
+                                (double)(kiln_random64(seed, counter++) % span) -
+                                    (double)(span / 2));
+}
+
+static void hold_operands(const kiln_problem *p, const kiln_program *program, u64 seed) {
+    for (int i = 0; i < 3; i++) {
+        job.operand[i] = hold(kiln_operand_bytes(&p->operand[i]));
+        if (i < MATMUL_OUT) fill(p, i, seed + 100 + (u64)i);
+    }
+    job.hits = calloc((size_t)kiln_operand_elements(&p->operand[MATMUL_OUT]), 1);
+    job.workspace = hold(program->workspace_bytes);
+    job.work = job.workspace.data;
+    memset(job.work, 0, (size_t)program->workspace_zeroed);
+}
+
+static void free_operands(void) {
+    for (int i = 0; i < 3; i++) free(job.operand[i].begin);
+    free(job.workspace.begin);
+    free(job.hits);
+}
+
+/* ---- what the program's launches do */
+
+/* pack.k.c has a test of its own; here a loop does what its arguments say. */
+static void pack(const kiln_launch *l, kiln_type type, bool transpose) {
+    const kiln_arg *g = l->arg + 2;
+    i64 offset = g[0].value.i, rows = g[1].value.i, cols = g[2].value.i, ld = g[3].value.i,
+        stride = g[4].value.i, pitch = g[5].value.i, batch = g[6].value.i;
+    i64 element = (i64)kiln_type_bytes(type);
+    const u8 *from = job.operand[l->arg[0].index].data;
+    for (i64 b = 0; b < batch; b++)
+        for (i64 r = 0; r < rows; r++)
+            for (i64 c = 0; c < pitch; c++) {
+                u8 *to = job.work + offset + ((b * rows + r) * pitch + c) * element;
+                i64 at = b * stride + (transpose ? c * ld + r : r * ld + c);
+                memset(to, 0, (size_t)element);
+                if (c < cols) memcpy(to, from + at * element, (size_t)element);
+            }
+}
+
+static void bind_maps(const kiln_program *program) {
+    for (int i = 0; i < program->n_tensor_maps; i++) {
+        const kiln_tensor_map *m = &program->tensor_map[i];
+        u8 *base = m->operand == 255 ? job.work : job.operand[m->operand].data;
+        job.map[i] = (tensor){.map = m, .base = base + m->offset};
+    }
+}
+
+/* The bodies name the arguments by position. */
+static void check_arguments(const kiln_program *program, const kiln_launch *l) {
+    static const kiln_arg_kind kinds[] = {KILN_ARG_I32, KILN_ARG_I32,    KILN_ARG_WORKSPACE,
+                                          KILN_ARG_I64, KILN_ARG_I64,    KILN_ARG_I64,
+                                          KILN_ARG_I64, KILN_ARG_OPERAND};
+    int maps = program->n_tensor_maps;
+    assert_int_equal(l->n_args, maps + 8);
+    for (int i = 0; i < l->n_args; i++)
+        assert_int_equal(l->arg[i].kind, i < maps ? KILN_ARG_TENSOR_MAP : kinds[i - maps]);
+    for (int i = 0; i < maps; i++) assert_int_equal(l->arg[i].index, i);
+}
+
+/* ---- one run */
+
+typedef struct trial {
+    u64 seed;
+    int units, resident;
+    pace loads, stores, products;
+    forgotten forget;
+} trial;
+
+static kiln_caps caps_of(int units) {
+    kiln_caps c = {.target = "cuda",
+                   .kind = KILN_DEVICE_GPU,
+                   .arch_number = 90,
+                   .arch = "sm_90a",
+                   .units = units,
+                   .warp = 32,
+                   .max_threads = 1024,
+                   .registers_unit = 65536,
+                   .threads_unit = 2048,
+                   .shared_bytes = 232448,
+                   .shared_unit_bytes = 233472,
+                   .align_bytes = 256,
+                   .cache_bytes = 50 << 20,
+                   .memory_bytes = 1ll << 37,
+                   .clusters = true,
+                   .tensor_maps = true};
+    return c;
+}
+
+static kiln_problem problem_of(const instance *x, const char *sizes, char text[256]) {
+    kiln_problem p;
+    kiln_error e;
+    snprintf(text, 256, "matmul %s a=%s b=%s out=%s ta=%d tb=%d%s", sizes, kiln_type_name(x->a),
+             kiln_type_name(x->b), kiln_type_name(x->out), x->ta, x->tb, x->fast ? " fast=1" : "");
+    if (kiln_problem_parse(&p, text, &e)) fail_msg("%s: %s", text, e.text);
+    return p;
+}
+
+static kiln_schedule schedule_of(const instance *x) {
+    kiln_schedule s = kiln_variant_default(&kiln_matmul_wgmma_sm90);
+    for (int i = 0; x->knob[i].name; i++) kiln_schedule_set(&s, x->knob[i].name, x->knob[i].value);
+    return s;
+}
+
+static emulation emulation_of(const instance *x, const kiln_problem *p, const kiln_schedule *s,
+                              const kiln_program *program, const trial *t) {
+    bool swap = kiln_schedule_get(s, "swap");
+    bool a_across = x->ta && !kiln_schedule_get(s, "pack_a");
+    bool b_across = !x->tb && !kiln_schedule_get(s, "pack_b");
+    return (emulation){.seed = t->seed,
+                       .loads = t->loads,
+                       .stores = t->stores,
+                       .products = t->products,
+                       .resident = t->resident,
+                       .forget = t->forget,
+                       .launch = &program->launch[program->n_launches - 1],
+                       .body = x->body,
+                       .x_type = swap ? x->b : x->a,
+                       .y_type = swap ? x->a : x->b,
+                       .x_across = swap ? b_across : a_across,
+                       .y_across = swap ? a_across : b_across,
+                       .ints = x->ints,
+                       .result = job.operand[MATMUL_OUT].data,
+                       .hits = job.hits,
+                       .result_elements = kiln_operand_elements(&p->operand[MATMUL_OUT]),
+                       .flags = (const u32 *)(void *)job.work,
+                       .flags_count = program->workspace_zeroed / 4};
+}
+
+/* A matrix as float, dense. */
+static float *dense(const kiln_problem *p, int i, i64 batch, bool transpose, i64 rows, i64 cols) {
+    float *to = malloc((size_t)(rows * cols) * sizeof *to);
+    for (i64 r = 0; r < rows; r++)
+        for (i64 c = 0; c < cols; c++)
+            to[r * cols + c] = (float)kiln_type_read(p->operand[i].type,
+                                                     transpose ? element_at(p, i, batch, c, r)
+                                                               : element_at(p, i, batch, r, c));
+    return to;
+}
+
+/* One row of results; the first that is wrong goes to `why`. */
+static bool row_right(const kiln_problem *p, i64 batch, i64 row, const float *a, const float *b,
+                      char why[256]) {
+    matmul v = kiln_matmul_view(p);
+    for (i64 j = 0; j < v.n; j++) {
+        float sum = 0;
+        for (i64 l = 0; l < v.k; l++) sum += a[row * v.k + l] * b[j * v.k + l];
+        u8 want[8];
+        const u8 *got = element_at(p, MATMUL_OUT, batch, row, j);
+        int hits = job.hits[(got - job.operand[MATMUL_OUT].data) / (i64)kiln_type_bytes(v.out)];
+        kiln_type_write(v.out, want, (double)sum + place_value(batch, row, j));
+        if (hits == 1 && !memcmp(got, want, kiln_type_bytes(v.out))) continue;
+        snprintf(why, 256, "out[%d, %d, %d] is %g, not %g, stored %d times", (int)batch, (int)row,
+                 (int)j, kiln_type_read(v.out, got), kiln_type_read(v.out, want), hits);
+        return false;
+    }
+    return true;
+}
+
+static bool results_right(const kiln_problem *p, char why[256]) {
+    matmul v = kiln_matmul_view(p);
+    bool right = true;
+    for (i64 batch = 0; batch < v.batch && right; batch++) {
+        float *a = dense(p, MATMUL_A, batch, v.ta, v.m, v.k);
+        float *b = dense(p, MATMUL_B, batch, !v.tb, v.n, v.k); /* n x k */
+        for (i64 i = 0; i < v.m && right; i++) right = row_right(p, batch, i, a, b, why);
+        free(a);
+        free(b);
+    }
+    return right;
+}
+
+/* Between the rows and around the memory nothing has changed; the flags are down again. */
+static bool rest_untouched(const kiln_problem *p, const kiln_program *program, char why[256]) {
+    matmul v = kiln_matmul_view(p);
+    i64 element = (i64)kiln_type_bytes(v.out);
+    snprintf(why, 256, "a gap of the output was written");
+    for (i64 b = 0; b < v.batch; b++)
+        for (i64 i = 0; i < v.m; i++) {
+            const u8 *end = element_at(p, MATMUL_OUT, b, i, v.n);
+            const u8 *all = job.operand[MATMUL_OUT].data + job.operand[MATMUL_OUT].bytes;
+            i64 gap = (v.ldo - v.n) * element;
+            if (!poisoned(end, gap < all - end ? gap : all - end)) return false;
+        }
+    snprintf(why, 256, "memory around an operand or the workspace was written");
+    for (int i = 0; i < 3; i++)
+        if (!guarded(&job.operand[i])) return false;
+    if (!guarded(&job.workspace)) return false;
+    snprintf(why, 256, "the workspace's flags are not zero again");
+    for (i64 i = 0; i < program->workspace_zeroed; i++)
+        if (job.work[i]) return false;
+    return true;
+}
+
+/* False, and why, when the run breaks a rule or gives a wrong result. */
+static bool try(const instance *x, const kiln_problem *p, const kiln_program *program,
+                const kiln_schedule *s, const trial *t, char why[2048]) {
+    hold_operands(p, program, t->seed);
+    bind_maps(program);
+    const kiln_launch *l = &program->launch[program->n_launches - 1];
+    check_arguments(program, l);
+    for (int i = 0; i + 1 < program->n_launches; i++) {
+        int o = program->launch[i].arg[0].index;
+        pack(&program->launch[i], p->operand[o].type, o == MATMUL_A ? x->ta : !x->tb);
+    }
+    job.arg = l->arg + program->n_tensor_maps;
+    emulation set = emulation_of(x, p, s, program, t);
+    const char *broke = emulated_run(&set);
+    if (broke) snprintf(why, 2048, "%s", broke);
+    bool right = !broke && results_right(p, why) && rest_untouched(p, program, why);
+    free_operands();
+    return right;
+}
+
+static u64 first_seed(void) {
+    const char *given = getenv("KILN_TEST_SEED");
+    return given ? strtoull(given, NULL, 10) : 20;
+}
+
+/* Boxes come at once and are read as late as possible: what is released too early is overwritten.
+ * The reverse: what is not waited for is not there. And everything at random. */
+static trial trial_of(int i, int units, u64 seed) {
+    static const pace paces[][3] = {{AT_ONCE, AT_LAST, AT_LAST},
+                                    {AT_LAST, AT_ONCE, AT_ONCE},
+                                    {AT_RANDOM, AT_RANDOM, AT_RANDOM}};
+    const pace *p = paces[i % 3];
+    return (trial){.seed = seed + (u64)i,
+                   .units = units,
+                   .resident = i % 3 == 1   ? 1
+                               : i % 3 == 2 ? 2
+                                            : GRID_MAX,
+                   .loads = p[0],
+                   .stores = p[1],
+                   .products = p[2]};
+}
+
+/* Runs `trials` of them; returns how many failed, the last with `why`. */
+static int count_failures(const instance *x, const char *sizes, int units, int trials,
+                          forgotten forget, char why[2048]) {
+    char text[256];
+    kiln_error e;
+    kiln_problem p = problem_of(x, sizes, text);
+    kiln_caps caps = caps_of(units);
+    kiln_schedule s = schedule_of(x);
+    kiln_text reason = {0};
+    kiln_program program;
+    int failures = 0;
+    if (!s.variant->legal(&p, &caps, &s, &reason)) fail_msg("%s: %s", text, kiln_text_get(&reason));
+    assert_int_equal(s.variant->program(&p, &caps, &s, &program, &e), 0);
+    for (int i = 0; i < trials; i++) {
+        trial t = trial_of(i, units, first_seed());
+        char now[2048];
+        t.forget = forget;
+        if (try(x, &p, &program, &s, &t, now)) continue;
+        failures++;
+        snprintf(why, 2048, "%s\ntrial %d, seed %llu, %d units: %.1600s", text, i,
+                 (unsigned long long)t.seed, units, now);
+    }
+    return failures;
+}
+
+static void check(const instance *x, const char *sizes, int units) {
+    char why[2048];
+    const char *trials = getenv("KILN_TEST_TRIALS");
+    int n = trials ? atoi(trials) : 3;
+    if (count_failures(x, sizes, units, n, NOTHING, why)) fail_msg("%s", why);
+}
+
+/* ---- tests */
+
+static void test_schedules(void **state) {
+    (void)state;
+    print_message("seed %llu\n", (unsigned long long)first_seed());
+    check(&coop_instance, "m=260 n=72 k=200", 3);
+    check(&coop_instance, "m=1 n=8 k=8", 3);
+    check(&pingpong_instance, "m=200 n=40 k=136 batch=2", 2);
+    check(&pingpong_instance, "m=64 n=16 k=64", 2);
+    check(&three_instance, "m=200 n=48 k=320", 2);
+    check(&one_instance, "m=130 n=17 k=72 ldo=19", 4);
+    check(&deep_instance, "m=300 n=20 k=264 ldb=272", 2);
+}
+
+static void test_clusters(void **state) {
+    (void)state;
+    check(&tall_instance, "m=400 n=40 k=200", 4);
+    check(&wide_instance, "m=200 n=40 k=264", 4);
+    check(&square_instance, "m=300 n=136 k=200", 8);
+}
+
+static void test_swapped(void **state) {
+    (void)state;
+    check(&swap_instance, "m=20 n=264 k=200", 2);
+    check(&swap_flat_instance, "m=3 n=200 k=136 batch=2", 4);
+    check(&swap_stream_instance, "m=60 n=144 k=200", 4);
+}
+
+static void test_shared_tiles(void **state) {
+    (void)state;
+    check(&stream_instance, "m=260 n=40 k=400", 4);
+    check(&stream_instance, "m=100 n=24 k=520", 5);
+    check(&stream_tall_instance, "m=600 n=40 k=304", 4);
+    check(&stream_pingpong_instance, "m=260 n=24 k=260 lda=264 ldb=264", 4);
+    check(&stream_tma_instance, "m=260 n=152 k=200", 4);
+}
+
+static void test_orders(void **state) {
+    (void)state;
+    check(&columns_instance, "m=200 n=56 k=64", 5);
+    check(&hilbert_instance, "m=420 n=72 k=64 batch=2", 6);
+}
+
+static void test_tma_stores(void **state) {
+    (void)state;
+    check(&tma_instance, "m=140 n=136 k=136", 3);
+    check(&tma_wide_instance, "m=150 n=100 k=136 batch=2", 3);
+    check(&tma_narrow_instance, "m=140 n=104 k=72 ldo=112", 2);
+}
+
+static void test_layouts(void **state) {
+    (void)state;
+    check(&nn_instance, "m=140 n=72 k=100 lda=104", 3);
+    check(&tn_instance, "m=264 n=136 k=200", 4);
+    check(&tt_instance, "m=136 n=72 k=200", 4);
+    check(&packed_instance, "m=135 n=41 k=99", 3);
+}
+
+static void test_types(void **state) {
+    (void)state;
+    check(&i8_instance, "m=140 n=40 k=400", 3);
+    check(&i8_stream_instance, "m=20 n=200 k=400", 3);
+    check(&fp8_instance, "m=140 n=40 k=400", 3);
+    check(&fp8_pingpong_instance, "m=200 n=24 k=528", 3);
+    check(&fp8_fast_instance, "m=140 n=40 k=400", 3);
+    check(&tf32_instance, "m=140 n=40 k=100", 3);
+}
+
+/* Were the machine too kind, the tests above would prove little: each kind of instruction is left
+ * out once, and that must be noticed. */
+static void test_omissions_are_noticed(void **state) {
+    static const struct {
+        forgotten what;
+        const instance *x;
+        const char *sizes;
+        int units;
+    } omission[] = {
+        {FULL_WAIT, &coop_instance, "m=128 n=32 k=200", 1},
+        {EMPTY_WAIT, &coop_instance, "m=128 n=32 k=400", 1},
+        {PRODUCT_WAIT, &coop_instance, "m=128 n=32 k=200", 1},
+        {PRODUCT_FENCE, &coop_instance, "m=128 n=32 k=200", 1},
+        {RELEASE, &coop_instance, "m=128 n=32 k=400", 1},
+        {REGISTERS, &coop_instance, "m=128 n=32 k=64", 1},
+        {PREVIOUS, &coop_instance, "m=128 n=32 k=64", 1},
+        {BARRIERS_READY, &coop_instance, "m=128 n=32 k=64", 1},
+        {CLUSTER_SYNC, &tall_instance, "m=256 n=16 k=200", 2},
+        {WARP_SYNC, &tma_instance, "m=128 n=64 k=64", 1},
+        {STORES_VISIBLE, &tma_instance, "m=128 n=64 k=64", 1},
+        {STORES_READ, &tma_wide_instance, "m=64 n=256 k=64", 1},
+        {STORES_DONE, &tma_instance, "m=128 n=64 k=64", 1},
+        {GROUP_SYNC, &swap_instance, "m=16 n=128 k=64", 1},
+        {GROUP_SYNC, &stream_instance, "m=128 n=32 k=520", 3},
+        {FLAG_TAKE, &stream_instance, "m=128 n=32 k=520", 3},
+        {FLAG_CLEAR, &stream_instance, "m=128 n=32 k=520", 3},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof omission / sizeof *omission; i++) {
+        char why[2048] = "";
+        int failures = count_failures(omission[i].x, omission[i].sizes, omission[i].units, 6,
+                                      omission[i].what, why);
+        if (!failures)
+            fail_msg("omission %d of %s is not noticed", (int)omission[i].what, omission[i].sizes);
+        if (getenv("KILN_TEST_VERBOSE"))
+            print_message("omission %d: %d of 6: %s\n", (int)omission[i].what, failures, why);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_clusters),
+        cmocka_unit_test(test_swapped),
+        cmocka_unit_test(test_shared_tiles),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_tma_stores),
+        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_omissions_are_noticed),
+    };
+    return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);
+}

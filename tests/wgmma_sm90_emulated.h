@@ -1,0 +1,267 @@
+/* One instance of kernels/matmul/wgmma_sm90, compiled as C for the machine of hopper_emulated.h.
+ * Before each inclusion: NAME and what differs from the defaults here. Leaves NAME(instance). */
+#ifndef TM
+#define TM 128
+#endif
+#ifndef TN
+#define TN 32
+#endif
+#ifndef CONSUMERS
+#define CONSUMERS 2
+#endif
+#ifndef PINGPONG
+#define PINGPONG 0
+#endif
+#ifndef SWAP
+#define SWAP 0
+#endif
+#ifndef STAGES
+#define STAGES 3
+#endif
+#ifndef CLUSTER_M
+#define CLUSTER_M 1
+#endif
+#ifndef CLUSTER_N
+#define CLUSTER_N 1
+#endif
+#ifndef GROUP
+#define GROUP 2
+#endif
+#ifndef ORDER
+#define ORDER 0
+#endif
+#ifndef STREAM
+#define STREAM 0
+#endif
+#ifndef TMA_STORE
+#define TMA_STORE 0
+#endif
+#ifndef STORE
+#define STORE 8
+#endif
+#ifndef EVICT
+#define EVICT 0
+#endif
+#ifndef TA
+#define TA bf16
+#endif
+#ifndef TB
+#define TB TA
+#endif
+#ifndef TO
+#define TO f32
+#endif
+#ifndef TK
+#define TK (128 / (int)sizeof(STORAGE(TA)))
+#endif
+#ifndef TRANSPOSE_A
+#define TRANSPOSE_A 0
+#endif
+#ifndef TRANSPOSE_B
+#define TRANSPOSE_B 1
+#endif
+#ifndef EIGHT_BIT_FLOAT
+#define EIGHT_BIT_FLOAT 0
+#endif
+#ifndef FAST
+#define FAST 0
+#endif
+#ifndef OUT_BYTES
+#define OUT_BYTES 4
+#endif
+#ifndef PACK_A
+#define PACK_A 0
+#endif
+#ifndef PACK_B
+#define PACK_B 0
+#endif
+#ifndef ACC_INT
+#define ACC_INT 0
+#define ACC float
+#else
+#define ACC int
+#endif
+#define PLAIN 1
+#define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, STORAGE(TO) * p_out
+#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
+
+/* Statements that tell where they are evaluated. */
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum) {
+    for (int e = 0; e < STORE; e++) {
+        i64 at = batch * stride_o + row * ldo + col + e;
+        emulate_result(at, row < m && col + e < n);
+        kiln_type_write(CAT(KILN_TYPE_, TO), &p_out[at],
+                        (double)sum[e] + place_value(batch, row, col + e));
+    }
+}
+_Static_assert(sizeof(STORAGE(TO)) == OUT_BYTES, "OUT_BYTES goes with TO");
+#if TMA_STORE
+FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum, float *value) {
+    (void)ldo, (void)stride_o, (void)p_out;
+    if (row >= m || col + 1 >= n) broken("a value outside the output");
+    for (int e = 0; e < 2; e++) value[e] = (float)sum[e] + (float)place_value(batch, row, col + e);
+}
+#endif
+
+#include "kernels/matmul/wgmma_sm90/parameters.cuh"
+
+/* ---- instruction.cuh, emulated */
+#define PRIMITIVES
+#define MAP_PARAM(name) const NAME(tensor_map) name
+#define POOL(name) u8 *name = run.now->block->pool
+#define ENTRY(threads) static void
+#define SHARED_BASE(pool) ((void)(pool), (u32)SHARED_AT)
+#define WGMMA_WAIT(left) emulate_wgmma_wait(left)
+#define REGISTERS_LESS(n) emulate_registers(n, false)
+#define REGISTERS_MORE(n) emulate_registers(n, true)
+#define EVICT_NORMAL 0x1000000000000000ull
+#define EVICT_FIRST 0x12f0000000000000ull
+#define EVICT_LAST 0x14f0000000000000ull
+typedef tensor NAME(tensor_map);
+typedef struct __attribute__((may_alias, aligned(16))) {
+    ACC word[4]; /* the body looks at a quad as sums */
+} NAME(quad);
+
+FUNC void NAME(barrier_init)(u32 at, int arrivals) { emulate_barrier_init(at, arrivals); }
+FUNC void NAME(barriers_ready)(void) { emulate_barriers_ready(); }
+FUNC void NAME(barrier_expect)(u32 at, u32 bytes) { emulate_barrier_expect(at, bytes); }
+FUNC void NAME(barrier_wait)(u32 at, u32 parity) { emulate_barrier_wait(at, parity); }
+FUNC void NAME(barrier_arrive)(u32 at, int rank) { emulate_barrier_arrive(at, rank); }
+FUNC void NAME(map_prefetch)(const NAME(tensor_map) * map) { (void)map; }
+FUNC void NAME(load_box)(const NAME(tensor_map) * map, u32 barrier, u32 to, int c0, int c1, int c2,
+                         int mask, u64 policy) {
+    emulate_load_box(map, barrier, to, c0, c1, c2, mask, policy);
+}
+FUNC void NAME(store_box)(const NAME(tensor_map) * map, u32 from, int c0, int c1, int c2) {
+    emulate_store_box(map, from, c0, c1, c2);
+}
+FUNC void NAME(stores_read)(void) { emulate_stores_read(1); }
+FUNC void NAME(stores_all_read)(void) { emulate_stores_read(0); }
+FUNC void NAME(stores_done)(void) { emulate_stores_done(); }
+FUNC void NAME(stores_visible)(void) { emulate_stores_visible(); }
+FUNC void NAME(wgmma)(ACC *sum, u64 x, u64 y, int keep) { emulate_wgmma(sum, SUMS, x, y, keep); }
+FUNC void NAME(wgmma_fence)(void) { emulate_wgmma_fence(); }
+FUNC void NAME(wgmma_commit)(void) { emulate_wgmma_commit(); }
+FUNC void NAME(hold)(ACC *sum, int n) { (void)sum, (void)n; }
+FUNC void NAME(launch_next)(void) {}
+FUNC void NAME(wait_previous)(void) { emulate_wait_previous(); }
+FUNC void NAME(group_sync)(int id, int threads) { emulate_group_sync(id, threads); }
+FUNC void NAME(group_arrive)(int id, int threads) { emulate_group_arrive(id, threads); }
+FUNC void NAME(warp_sync)(void) { emulate_warp_sync(); }
+FUNC int NAME(cluster_rank)(void) { return run.now->block->rank; }
+FUNC void NAME(cluster_sync)(void) { emulate_cluster_sync(); }
+FUNC ACC NAME(exchange)(ACC v, int lanes) {
+    u32 word;
+    memcpy(&word, &v, 4);
+    word = emulate_exchange(word, lanes);
+    memcpy(&v, &word, 4);
+    return v;
+}
+FUNC void NAME(put_matrices)(u32 at, u32 r0, u32 r1, u32 r2, u32 r3) {
+    const u32 r[4] = {r0, r1, r2, r3};
+    emulate_put_matrices(at, r);
+}
+FUNC u32 NAME(pack)(float low, float high) {
+    STORAGE(TO) two[2] = {0, 0};
+    u32 r;
+    kiln_type_write(CAT(KILN_TYPE_, TO), &two[0], (double)low);
+    kiln_type_write(CAT(KILN_TYPE_, TO), &two[1], (double)high);
+    memcpy(&r, two, 4);
+    return r;
+}
+FUNC void NAME(put_pair)(u32 at, float a, float b) { emulate_put_pair(at, a, b); }
+FUNC void NAME(flag_raise)(u32 *flag) { emulate_flag_raise(flag); }
+FUNC void NAME(flag_take)(u32 *flag) { emulate_flag_take(flag); }
+FUNC void NAME(flag_clear)(u32 *flag) { emulate_flag_clear(flag); }
+FUNC NAME(quad) NAME(partial_read)(const NAME(quad) * p) { return *p; }
+FUNC void NAME(partial_write)(NAME(quad) * p, NAME(quad) v) { *p = v; }
+
+#include "kernels/matmul/wgmma_sm90/instruction.cuh"
+#include "kernels/matmul/wgmma_sm90/multiply.cuh"
+#include "kernels/matmul/wgmma_sm90/order.cuh"
+#include "kernels/matmul/wgmma_sm90/epilogue.cuh"
+#include "kernels/matmul/wgmma_sm90/kernel.cuh"
+
+/* One thread of the launch, with the arguments that the program gives it. */
+static void NAME(body)(void) {
+    const kiln_arg *g = job.arg;
+    NAME(main)
+    (job.map[0], job.map[1],
+#if TMA_STORE
+     job.map[2],
+#endif
+     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i, g[5].value.i,
+     g[6].value.i, (void *)job.operand[MATMUL_OUT].data);
+}
+
+static const instance NAME(instance) = {
+    .body = NAME(body),
+    .a = CAT(KILN_TYPE_, TA),
+    .b = CAT(KILN_TYPE_, TB),
+    .out = CAT(KILN_TYPE_, TO),
+    .ta = TRANSPOSE_A,
+    .tb = TRANSPOSE_B,
+    .fast = FAST,
+    .ints = ACC_INT,
+    .knob = {{"tm", TM},
+             {"tn", TN},
+             {"tk", TK},
+             {"consumers", CONSUMERS},
+             {"pingpong", PINGPONG},
+             {"swap", SWAP},
+             {"stages", STAGES},
+             {"cluster_m", CLUSTER_M},
+             {"cluster_n", CLUSTER_N},
+             {"group", GROUP},
+             {"order", ORDER},
+             {"stream", STREAM},
+             {"tma_store", TMA_STORE},
+             {"store", STORE},
+             {"evict", EVICT},
+             {"pack_a", PACK_A},
+             {"pack_b", PACK_B}},
+};
+
+#undef PRIMITIVES
+#undef MAP_PARAM
+#undef POOL
+#undef ENTRY
+#undef SHARED_BASE
+#undef WGMMA_WAIT
+#undef REGISTERS_LESS
+#undef REGISTERS_MORE
+#undef EVICT_NORMAL
+#undef EVICT_FIRST
+#undef EVICT_LAST
+#undef MAIN_PARAMS /* the body has two of them */
+#undef EPILOGUE_PARAMS
+#undef EPILOGUE_ARGS
+#undef NAME
+#undef TM
+#undef TN
+#undef TK
+#undef CONSUMERS
+#undef PINGPONG
+#undef SWAP
+#undef STAGES
+#undef CLUSTER_M
+#undef CLUSTER_N
+#undef GROUP
+#undef ORDER
+#undef STREAM
+#undef TMA_STORE
+#undef STORE
+#undef EVICT
+#undef TA
+#undef TB
+#undef TO
+#undef TRANSPOSE_A
+#undef TRANSPOSE_B
+#undef PACK_A
+#undef PACK_B
+#undef PLAIN
+#undef EIGHT_BIT_FLOAT
+#undef FAST
+#undef OUT_BYTES
+#undef ACC
+#undef ACC_INT
