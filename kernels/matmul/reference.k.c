@@ -37,7 +37,7 @@ FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, d
                     double narrow, i64 k)
 {
     v_out[(batch * m + row) * n + col] = acc;
-    b_out[(batch * m + row) * n + col] = (float)(4.0 * sqrt((double)k) * 5.96e-8 * magnitude);
+    b_out[(batch * m + row) * n + col] = (float)(4.0 * sqrt((double)k) * 5.96e-8 * magnitude + narrow);
 }
 #endif
 #define PA (TY * RM)
