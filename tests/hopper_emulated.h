@@ -225,7 +225,7 @@ static bool forgets(forgotten f) { return run.set.forget == f; }
 
 static void pause_thread(void) { swapcontext(&run.now->context, &run.scheduler); }
 
-/* Ends the run. */
+/* Ends the run. (AddressSanitizer warns here, once, that it does not know a coroutine's stack.) */
 static void __attribute__((format(printf, 1, 2), noreturn)) broken(const char *format, ...) {
     char *to = run.failure;
     size_t room = sizeof run.failure;
@@ -745,7 +745,37 @@ static void sides_of(const product *p, side *x, side *y) {
     *y = side_of(p->y, p->words * 2, run.set.y_type, run.set.y_across);
 }
 
-/* The team's next product: lane l of warp w holds rows 16 w + l / 4 and + 8. */
+/* Tensor cores add products of 8-bit floats in a register with 14 significant bits. */
+static float narrow(float sum) {
+    u32 bits;
+    memcpy(&bits, &sum, 4);
+    bits &= ~0x3ffu;
+    memcpy(&sum, &bits, 4);
+    return sum;
+}
+
+static u32 added(u32 before, bool keep, float got, bool eight_bit) {
+    float sum;
+    memcpy(&sum, &before, 4);
+    if (run.set.ints) return (keep ? before : 0) + (u32)(int)got;
+    sum = keep ? sum + got : got;
+    if (eight_bit) sum = narrow(sum);
+    memcpy(&before, &sum, 4);
+    return before;
+}
+
+/* Lane l of warp w holds, of the 64 rows, 16 w + l / 4 and + 8. */
+static void add_product(coroutine *t, const product *p, float (*sum)[256], bool eight_bit) {
+    int i = t->index % TEAM;
+    u32 *value = t->flight[p->flight[i]].value;
+    for (int j = 0; j < p->words; j++) {
+        int row = i / LANES * 16 + i % LANES / 4 + j / 2 % 2 * 8;
+        int col = j / 4 * 8 + i % 4 * 2 + j % 2;
+        value[j] = added(value[j], p->keep, sum[row][col], eight_bit);
+    }
+}
+
+/* The team's next product. */
 static void execute_product(sm_block *b, team_state *m) {
     static float x[32][256], y[32][256], sum[64][256];
     product *p = &m->queue[m->done % QUEUE];
@@ -757,21 +787,8 @@ static void execute_product(sm_block *b, team_state *m) {
     for (int row = 0; row < 64; row++)
         for (int k = 0; k < 32 / sx.element; k++)
             for (int col = 0; col < sy.rows; col++) sum[row][col] += x[k][row] * y[k][col];
-    for (int i = 0; i < TEAM; i++) {
-        u32 *value = b->thread[(m - b->team) * TEAM + i].flight[p->flight[i]].value;
-        for (int j = 0; j < p->words; j++) {
-            float got = sum[i / LANES * 16 + i % LANES / 4 + j / 2 % 2 * 8]
-                           [j / 4 * 8 + i % 4 * 2 + j % 2],
-                  before;
-            memcpy(&before, &value[j], 4);
-            if (run.set.ints) {
-                value[j] = (p->keep ? value[j] : 0) + (u32)(int)got;
-                continue;
-            }
-            if (p->keep) got += before;
-            memcpy(&value[j], &got, 4);
-        }
-    }
+    for (int i = 0; i < TEAM; i++)
+        add_product(&b->thread[(m - b->team) * TEAM + i], p, sum, sx.element == 1);
     m->done++;
 }
 

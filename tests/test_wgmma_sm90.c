@@ -295,15 +295,18 @@ static u8 *element_at(const kiln_problem *p, int i, i64 batch, i64 row, i64 col)
     return job.operand[i].data + at * (i64)kiln_type_bytes(o->type);
 }
 
+/* Sums of 8-bit floats soon need more bits than tensor cores keep, unless the problem allows that;
+ * others are exact in float. */
 static void fill(const kiln_problem *p, int i, u64 seed) {
     const kiln_operand *o = &p->operand[i];
+    bool eight_bit = o->type == KILN_E4M3 || o->type == KILN_E5M2;
     u64 counter = 0, span = o->type == KILN_I8 ? 256 : 9;
+    i64 least = eight_bit && !kiln_matmul_view(p).fast ? 0 : -(i64)(span / 2);
     for (i64 b = 0; b < o->batch; b++)
         for (i64 r = 0; r < o->rows; r++)
             for (i64 c = 0; c < o->cols; c++)
                 kiln_type_write(o->type, element_at(p, i, b, r, c),
-                                (double)(kiln_random64(seed, counter++) % span) -
-                                    (double)(span / 2));
+                                (double)((i64)(kiln_random64(seed, counter++) % span) + least));
 }
 
 static void hold_operands(const kiln_problem *p, const kiln_program *program, u64 seed) {
@@ -538,8 +541,16 @@ static trial trial_of(int i, int units, u64 seed) {
                    .products = p[2]};
 }
 
-/* Runs `trials` of them; returns how many failed, the last with `why`. */
-static int count_failures(const instance *x, const char *sizes, int units, int trials,
+static bool is_legal(const instance *x, const char *sizes, int units) {
+    char text[256];
+    kiln_problem p = problem_of(x, sizes, text);
+    kiln_caps caps = caps_of(units);
+    kiln_schedule s = schedule_of(x);
+    return s.variant->legal(&p, &caps, &s, NULL);
+}
+
+/* Runs trials [first, end); returns how many failed, the last with `why`. */
+static int count_failures(const instance *x, const char *sizes, int units, int first, int end,
                           forgotten forget, char why[2048]) {
     char text[256];
     kiln_error e;
@@ -551,7 +562,7 @@ static int count_failures(const instance *x, const char *sizes, int units, int t
     int failures = 0;
     if (!s.variant->legal(&p, &caps, &s, &reason)) fail_msg("%s: %s", text, kiln_text_get(&reason));
     assert_int_equal(s.variant->program(&p, &caps, &s, &program, &e), 0);
-    for (int i = 0; i < trials; i++) {
+    for (int i = first; i < end; i++) {
         trial t = trial_of(i, units, first_seed());
         char now[2048];
         t.forget = forget;
@@ -563,18 +574,21 @@ static int count_failures(const instance *x, const char *sizes, int units, int t
     return failures;
 }
 
-static void check(const instance *x, const char *sizes, int units) {
+static void check_trials(const instance *x, const char *sizes, int units, int first, int n) {
     char why[2048];
     const char *trials = getenv("KILN_TEST_TRIALS");
-    int n = trials ? atoi(trials) : 3;
-    if (count_failures(x, sizes, units, n, NOTHING, why)) fail_msg("%s", why);
+    if (trials) n = atoi(trials);
+    if (count_failures(x, sizes, units, first, first + n, NOTHING, why)) fail_msg("%s", why);
+}
+
+static void check(const instance *x, const char *sizes, int units) {
+    check_trials(x, sizes, units, 0, 3);
 }
 
 /* ---- tests */
 
 static void test_schedules(void **state) {
     (void)state;
-    print_message("seed %llu\n", (unsigned long long)first_seed());
     check(&coop_instance, "m=260 n=72 k=200", 3);
     check(&coop_instance, "m=1 n=8 k=8", 3);
     check(&pingpong_instance, "m=200 n=40 k=136 batch=2", 2);
@@ -632,10 +646,49 @@ static void test_types(void **state) {
     (void)state;
     check(&i8_instance, "m=140 n=40 k=400", 3);
     check(&i8_stream_instance, "m=20 n=200 k=400", 3);
+    check(&fp8_instance, "m=128 n=32 k=1536", 1);
     check(&fp8_instance, "m=140 n=40 k=400", 3);
-    check(&fp8_pingpong_instance, "m=200 n=24 k=528", 3);
+    check(&fp8_pingpong_instance, "m=200 n=24 k=1296", 3);
     check(&fp8_fast_instance, "m=140 n=40 k=400", 3);
     check(&tf32_instance, "m=140 n=40 k=100", 3);
+}
+
+/* Sizes at random for every schedule; rows of operands are as long as TMA wants them. */
+static void random_sizes(const instance *x, u64 seed, int i, char sizes[160]) {
+    u64 r = 100 * (u64)i;
+    int tm = x->knob[0].value, tn = x->knob[1].value, tk = x->knob[2].value;
+    int m = 1 + (int)(kiln_random64(seed, r) % (u64)(2 * tm + tm / 2));
+    int n = 1 + (int)(kiln_random64(seed, r + 1) % (u64)(3 * tn));
+    int k = 1 + (int)(kiln_random64(seed, r + 2) % (u64)(6 * tk));
+    int lda = ((x->ta ? m : k) + 15) / 16 * 16, ldb = ((x->tb ? k : n) + 15) / 16 * 16;
+    n = (n + 7) / 8 * 8;
+    ldb = x->tb ? ldb : (n + 15) / 16 * 16;
+    snprintf(sizes, 160, "m=%d n=%d k=%d batch=%d lda=%d ldb=%d ldo=%d", m, n, k,
+             1 + (int)(kiln_random64(seed, r + 3) % 2), lda, ldb, n + 8);
+}
+
+static void test_random_sizes(void **state) {
+    static const instance *const all[] = {
+        &coop_instance,        &pingpong_instance,    &three_instance,
+        &one_instance,         &deep_instance,        &tall_instance,
+        &wide_instance,        &square_instance,      &swap_instance,
+        &swap_flat_instance,   &swap_stream_instance, &stream_instance,
+        &stream_tall_instance, &stream_tma_instance,  &columns_instance,
+        &hilbert_instance,     &tma_instance,         &tma_wide_instance,
+        &tma_narrow_instance,  &nn_instance,          &tn_instance,
+        &tt_instance,          &packed_instance,      &i8_instance,
+        &i8_stream_instance,   &fp8_instance,         &fp8_pingpong_instance,
+        &fp8_fast_instance,    &tf32_instance,        &stream_pingpong_instance};
+    (void)state;
+    for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
+        int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
+        char sizes[160];
+        do {
+            if (++tries == 100) fail_msg("no legal sizes for instance %d", i);
+            random_sizes(all[i], first_seed(), i + 100 * tries, sizes);
+        } while (!is_legal(all[i], sizes, units));
+        check_trials(all[i], sizes, units, i, 1);
+    }
 }
 
 /* Were the machine too kind, the tests above would prove little: each kind of instruction is left
@@ -668,7 +721,7 @@ static void test_omissions_are_noticed(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof omission / sizeof *omission; i++) {
         char why[2048] = "";
-        int failures = count_failures(omission[i].x, omission[i].sizes, omission[i].units, 6,
+        int failures = count_failures(omission[i].x, omission[i].sizes, omission[i].units, 0, 6,
                                       omission[i].what, why);
         if (!failures)
             fail_msg("omission %d of %s is not noticed", (int)omission[i].what, omission[i].sizes);
@@ -678,16 +731,14 @@ static void test_omissions_are_noticed(void **state) {
 }
 
 int main(void) {
+    print_message("seed %llu: KILN_TEST_SEED=%llu repeats this run\n",
+                  (unsigned long long)first_seed(), (unsigned long long)first_seed());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_clusters),
-        cmocka_unit_test(test_swapped),
-        cmocka_unit_test(test_shared_tiles),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_tma_stores),
-        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_omissions_are_noticed),
+        cmocka_unit_test(test_schedules),    cmocka_unit_test(test_clusters),
+        cmocka_unit_test(test_swapped),      cmocka_unit_test(test_shared_tiles),
+        cmocka_unit_test(test_orders),       cmocka_unit_test(test_tma_stores),
+        cmocka_unit_test(test_layouts),      cmocka_unit_test(test_types),
+        cmocka_unit_test(test_random_sizes), cmocka_unit_test(test_omissions_are_noticed),
     };
     return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);
 }
