@@ -64,6 +64,9 @@ typedef struct kiln_variant_generator {
      * depends on the problem's kernel key and the schedule only, never on run-time sizes. */
     int (*source)(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,
                   kiln_text *out, kiln_error *e);
+    /* NULL, or seconds that a legal schedule should take, from arithmetic and bytes alone: ranks
+     * schedules before any is measured. NaN: no opinion. */
+    double (*estimate)(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s);
 } kiln_variant_generator;
 
 typedef struct kiln_generator {

@@ -50,6 +50,7 @@ static const void *inside(const u8 *at, size_t bytes) {
 }
 
 /* The part before the barrier runs for all threads, then everything again: it writes the same. */
+#define AFTER_PREVIOUS()
 #define BARRIER()                                                                                  \
     if (now.to_barrier) return
 #define PACK_READ(type, at) (*(const type *)inside(at, sizeof(type)))

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "cost-model/features.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,10 +39,17 @@ static void add(kiln_candidates *c, const kiln_schedule *s) {
     c->schedule[c->n++] = *s;
 }
 
-/* Adds the start and the default schedule where legal. */
+static double estimate(const kiln_candidates *c, const kiln_schedule *s) {
+    const kiln_variant_generator *g = kiln_variant_generator_of(s->variant);
+    return g->estimate ? g->estimate(c->problem, c->caps, s) : NAN;
+}
+
+/* Adds the start and the default schedule where legal; where an estimate found the start, the
+ * default has nothing to add. */
 static void add_starts(kiln_candidates *c, const kiln_variant_generator *g) {
     kiln_schedule tries[2] = {g->start(c->problem, c->caps), kiln_variant_default(g->variant)};
-    for (int i = 0; i < 2; i++) {
+    int n_tries = isnan(estimate(c, &tries[0])) ? 2 : 1;
+    for (int i = 0; i < n_tries; i++) {
         if (!g->variant->legal(c->problem, c->caps, &tries[i], NULL)) continue;
         int64_t before = c->n;
         add(c, &tries[i]);
@@ -180,8 +188,20 @@ static int neighbours(void *context, int64_t point, int64_t *out, int max) {
     return n;
 }
 
+static double prior(void *context, int64_t point) {
+    const kiln_candidates *c = context;
+    return estimate(c, &c->schedule[point]);
+}
+
+static bool any_estimate(const kiln_candidates *c) {
+    for (int i = 0; i < c->n_starts; i++)
+        if (!isnan(estimate(c, &c->schedule[c->start[i]]))) return true;
+    return false;
+}
+
 kiln_search_space kiln_candidates_space(kiln_candidates *c) {
     return (kiln_search_space){.n = c->n,
+                               .prior = any_estimate(c) ? prior : NULL,
                                .n_features = c->n_features,
                                .feature_names = kiln_features_names(c->layout),
                                .features = features,

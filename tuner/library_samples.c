@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ROWS = 3, COLS = 3 };
+enum { ROWS = 3, COLS = 3, ROW_PRODUCTS = 1 << 24 };
 
 typedef struct sampler {
     kiln_problem *p;
@@ -72,6 +72,15 @@ static void take_row(sampler *s, int64_t batch, int64_t row) {
     }
 }
 
+/* A long row takes the host a second: one is enough then. */
+static double products_in_row(const kiln_problem *p) {
+    const kiln_generator *g = kiln_generator_of(p->family);
+    int64_t rows = 1;
+    for (int i = 0; i < p->n_operands; i++)
+        if (p->operand[i].output) rows = p->operand[i].rows * p->operand[i].batch;
+    return g->flops(p) / 2 / (double)(rows > 0 ? rows : 1);
+}
+
 static int take_rows(sampler *s, kiln_error *e) {
     const kiln_generator *g = kiln_generator_of(s->p->family);
     int64_t rows = 1, batch = 1;
@@ -80,9 +89,9 @@ static int take_rows(sampler *s, kiln_error *e) {
         if (o->output && o->rows > rows) rows = o->rows;
         if (o->output && o->batch > batch) batch = o->batch;
     }
-    int status = 0;
-    for (int i = 0; i < ROWS && !status; i++) {
-        int64_t at = pick(s->entry->seed, i, ROWS, rows * batch);
+    int status = 0, wanted = products_in_row(s->p) > ROW_PRODUCTS ? 1 : ROWS;
+    for (int i = 0; i < wanted && !status; i++) {
+        int64_t at = pick(s->entry->seed, i, wanted, rows * batch);
         status = g->evaluate_row(s->p, (const void *const *)s->host, s->scalar, at / rows,
                                  at % rows, s->value, s->bound, e);
         if (!status) take_row(s, at / rows, at % rows);

@@ -2,6 +2,8 @@
 #include "kernels/emit.h"
 #include "kernels/matmul/matmul.h"
 
+#include <math.h>
+
 static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {
     (void)p;
     (void)caps;
@@ -105,10 +107,22 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
                   : KILN_OK;
 }
 
+/* Seconds on a GPU whose tensor cores other variants use: half the rate of its float units. Without
+ * such a rival there is nothing to rank by this. */
+static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
+    matmul v = kiln_matmul_view(p);
+    if (caps->arch_number < 80 || v.a == KILN_F32 || v.a != v.b) return NAN;
+    double tm = kiln_schedule_get(s, "tm"), tn = kiln_schedule_get(s, "tn");
+    double products = ceil((double)v.m / tm) * tm * ceil((double)v.n / tn) * tn * (double)v.k *
+                      (double)v.batch;
+    return products / (128.0 * caps->units * 0.5 * 1.7e9) + 2e-6;
+}
+
 const kiln_variant_generator kiln_matmul_simt_generator = {
     .variant = &kiln_matmul_simt,
     .applies = applies,
     .space = space,
     .start = start,
     .source = source,
+    .estimate = estimate,
 };

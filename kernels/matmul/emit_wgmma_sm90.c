@@ -103,7 +103,7 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
         ADD(out, "cluster_n", 1, 2);
     }
     add_order(&v, caps, out);
-    ADD(out, "stream", 0, 1);
+    ADD(out, "stream", 0, 1, 2);
     if (can_store(p, caps))
         ADD(out, "tma_store", 0, 1);
     else
@@ -113,12 +113,94 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     ADD(out, "pack_b", must_pack(p, MATMUL_B));
 }
 
-/* ---- where to start: the least estimated time over shapes that fit the hardware
+/* ---- an estimate, to rank schedules before any is measured
  *
- * In cycles of an SM. Tensor cores: 2048 16-bit multiply-adds a cycle, twice that of 8 bits. L2: about 8 TB/s, 36 bytes a cycle and SM, where neighbours ask for the same
- * lines. Memory: 4.2 TB/s. The figures only rank candidates; measurements decide. */
+ * In cycles of an SM. Tensor cores: 2048 16-bit multiply-adds a cycle, twice that of 8 bits. L2:
+ * about 8 TB/s, 36 bytes a cycle and SM, where neighbours ask for the same lines. Memory: 4.2 TB/s,
+ * less where lines are short. Figures of an H200; they only rank, measurements decide. */
+enum { CLOCK_MHZ = 1700 };
+
+static double larger(double a, double b) { return a > b ? a : b; }
+
+typedef struct tile {
+    double m, n, cluster_m, cluster_n, k_slot;
+    bool swap, pingpong;
+    int stream;
+} tile;
+
+static tile tile_of(const kiln_schedule *s) {
+    return (tile){.m = kiln_schedule_get(s, "tm"),
+                  .n = kiln_schedule_get(s, "tn"),
+                  .cluster_m = kiln_schedule_get(s, "cluster_m"),
+                  .cluster_n = kiln_schedule_get(s, "cluster_n"),
+                  .k_slot = kiln_schedule_get(s, "tk"),
+                  .swap = kiln_schedule_get(s, "swap"),
+                  .pingpong = kiln_schedule_get(s, "pingpong"),
+                  .stream = kiln_schedule_get(s, "stream")};
+}
+
+/* One tile of a block over the whole of k: the tensor cores, or what must come from the L2 cache. */
+static double tile_cycles(const tile *t, const matmul *v) {
+    double element = (double)kiln_type_bytes(v->a), depth = (double)v->k;
+    double y = t->swap ? t->m : t->n, x = t->swap ? t->n : t->m;
+    double step = larger(y / 2, 16 + y / 4) * (x / 64); /* cycles of 32 bytes along k */
+    double bytes = (t->m / t->cluster_n + t->n / t->cluster_m) * depth * element;
+    return larger(step * depth * element / 32, bytes / 36);
+}
+
+/* Sums that cross the L2 cache: each share of a tile is written once and read by its owner. */
+static double sharing_cycles(const tile *t, double waves) {
+    if (!t->stream) return 0;
+    double once = t->m * t->n * 4 / 24;
+    return once + once * larger(1, 1 / waves) + 2000;
+}
+
+/* Operands packed first: read and written once, and two launches more. */
+static double packing_cycles(const kiln_schedule *s, const matmul *v) {
+    double element = (double)kiln_type_bytes(v->a), batch = (double)v->batch;
+    double a = (double)(v->m * v->k) * batch, b = (double)(v->n * v->k) * batch, bytes = 0;
+    int launches = kiln_schedule_get(s, "pack_a") + kiln_schedule_get(s, "pack_b");
+    if (kiln_schedule_get(s, "pack_a")) bytes += a * element;
+    if (kiln_schedule_get(s, "pack_b")) bytes += b * element;
+    return 2 * bytes / (4.2e12 / (CLOCK_MHZ * 1e6)) + 3000.0 * launches;
+}
+
+/* Knobs that the arithmetic above says nothing about: others than the usual are tried later. */
+static double unusual(const kiln_schedule *s) {
+    int n = (kiln_schedule_get(s, "order") != 0) + (kiln_schedule_get(s, "group") != 8) +
+            (kiln_schedule_get(s, "evict") != 0) + (kiln_schedule_get(s, "stages") != 0) +
+            (kiln_schedule_get(s, "cluster_m") * kiln_schedule_get(s, "cluster_n") > 2);
+    return 1 + 0.05 * n;
+}
+
+static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
+    matmul v = kiln_matmul_view(p);
+    tile t = tile_of(s);
+    double units = caps->units > 0 ? caps->units : 1, element = (double)kiln_type_bytes(v.a);
+    double tiles = ceil((double)v.m / (t.m * t.cluster_m)) *
+                   ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch;
+    double waves = tiles / floor(units / (t.cluster_m * t.cluster_n));
+    double end = t.pingpong && waves > 1 ? 0.25 : 1; /* what of an epilogue is not hidden */
+    double store = kiln_schedule_get(s, "tma_store") ? 32 : 24; /* bytes a cycle */
+    double rounds = t.stream ? waves : ceil(waves);
+    double out = t.m * t.n * (double)kiln_type_bytes(v.out);
+    kiln_schedule filled = *s;
+    kiln_matmul_wgmma_sm90_stages(p, caps, &filled);
+    double missing = larger(0, 4 - kiln_schedule_get(&filled, "stages")); /* of a deep ring */
+    double body = tile_cycles(&t, &v) * (1 + 0.12 * missing);
+    double busy = rounds * (body + end * (out / store + 600)) + sharing_cycles(&t, waves) +
+                  packing_cycles(s, &v);
+    double line = t.k_slot * element, bandwidth = 4.2e12 * (line > 128 ? 1 : 0.96);
+    double bytes = (double)(v.m + v.n) * (double)v.k * element * (double)v.batch;
+    double memory = bytes / (bandwidth / (CLOCK_MHZ * 1e6));
+    /* where memory decides, the less work */
+    return (larger(busy, memory) + 0.1 * busy + 2000) * unusual(s) / (CLOCK_MHZ * 1e6);
+}
+
+/* ---- where to start: the least estimate over shapes that fit the hardware */
+
 typedef struct candidate {
-    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, stream;
+    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, stream, slabs;
 } candidate;
 
 static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, const kiln_caps *caps) {
@@ -126,7 +208,7 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     matmul v = kiln_matmul_view(p);
     kiln_schedule_set(&s, "tm", c->tm);
     kiln_schedule_set(&s, "tn", c->tn);
-    kiln_schedule_set(&s, "tk", 128 / (int)kiln_type_bytes(v.a));
+    kiln_schedule_set(&s, "tk", c->slabs * 128 / (int)kiln_type_bytes(v.a));
     kiln_schedule_set(&s, "consumers", c->consumers);
     kiln_schedule_set(&s, "pingpong", c->pingpong);
     kiln_schedule_set(&s, "swap", c->swap);
@@ -140,55 +222,30 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     return s;
 }
 
-static double larger(double a, double b) { return a > b ? a : b; }
-
-/* One tile of a block over the whole of k: the tensor cores, or what must come from the L2 cache. */
-static double tile_cycles(const candidate *c, const matmul *v) {
-    double element = (double)kiln_type_bytes(v->a), depth = (double)v->k;
-    double y = c->swap ? c->tm : c->tn, x = c->swap ? c->tn : c->tm;
-    double step = larger(y / 2, 16 + y / 4) * (x / 64); /* cycles of 32 bytes along k */
-    double bytes = (c->tm / (double)c->cluster_n + c->tn / (double)c->cluster_m) * depth * element;
-    return larger(step * depth * element / 32, bytes / 36);
-}
-
-static double estimate(const candidate *c, const matmul *v, const kiln_caps *caps) {
-    double units = caps->units > 0 ? caps->units : 1, cluster = c->cluster_m * c->cluster_n;
-    double tiles = ceil((double)v->m / (c->tm * c->cluster_m)) *
-                   ceil((double)v->n / (c->tn * c->cluster_n)) * (double)v->batch;
-    double waves = tiles / floor(units / cluster);
-    double sums = c->tm * (double)c->tn, out = sums * (double)kiln_type_bytes(v->out);
-    double end = c->pingpong && waves > 1 ? 0.25 : 1; /* what of an epilogue is not hidden */
-    double rounds = c->stream ? waves : ceil(waves), extra = 0;
-    if (c->stream) extra = 2 * sums * 4 / 24 * larger(1, 1 / waves) + 2000;
-    double element = (double)kiln_type_bytes(v->a);
-    double memory = ((double)v->m * (double)v->k + (double)v->n * (double)v->k) * element *
-                    (double)v->batch / (4.2e12 / 1.7e9);
-    double busy = rounds * (tile_cycles(c, v) + end * (out / 32 + 600)) + extra + 1500;
-    return larger(busy, memory + 1500);
-}
-
 static void consider(const candidate *c, const kiln_problem *p, const kiln_caps *caps,
                      double *least, kiln_schedule *best) {
-    matmul v = kiln_matmul_view(p);
-    double time = estimate(c, &v, caps);
-    if (time >= *least) return;
     kiln_schedule s = schedule_of(c, p, caps);
+    double time = estimate(p, caps, &s);
+    if (time >= *least) return;
     if (kiln_matmul_wgmma_sm90.legal(p, caps, &s, NULL)) *best = s, *least = time;
 }
 
 /* x: the side of 64, y: the side of 8. Every tile, alone and in pairs, whole and shared. */
 static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const kiln_caps *caps,
                           double *least, kiln_schedule *best) {
-    for (int i = 0; i < 24; i++) {
-        int pair = i / 2 % 3, consumers = i / 6 ? i / 6 : 2;
+    matmul v = kiln_matmul_view(p);
+    for (int i = 0; i < 48; i++) {
+        int slabs = 1 + i / 24, pair = i / 2 % 3, consumers = i / 6 % 4 ? i / 6 % 4 : 2;
         candidate c = {.tm = swap ? y : x,
                        .tn = swap ? x : y,
                        .consumers = consumers,
-                       .pingpong = i / 6 == 0,
+                       .pingpong = i / 6 % 4 == 0,
                        .swap = swap,
                        .cluster_m = pair == 1 ? 2 : 1,
                        .cluster_n = pair == 2 ? 2 : 1,
-                       .stream = i % 2};
+                       .stream = i % 2,
+                       .slabs = slabs};
+        if (slabs > 1 && v.m > 128 && v.n > 128) break; /* longer lines pay where memory decides */
         if (x % (64 * (c.pingpong ? 1 : consumers)) == 0) consider(&c, p, caps, least, best);
     }
 }
@@ -214,7 +271,9 @@ static const char *wgmma_type(kiln_type t) {
 static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) {
     bool swap = kiln_schedule_get(s, "swap"), sixteen = v->a == KILN_F16 || v->a == KILN_BF16;
     int width = kiln_schedule_get(s, swap ? "tm" : "tn"), sums = width / 2;
-    bool x_across = swap ? !v->tb : v->ta, y_across = swap ? v->ta : !v->tb;
+    bool a_across = v->ta && !kiln_schedule_get(s, "pack_a"); /* packed operands lie along k */
+    bool b_across = !v->tb && !kiln_schedule_get(s, "pack_b");
+    bool x_across = swap ? b_across : a_across, y_across = swap ? a_across : b_across;
     kiln_text_printf(out,
                      "#ifndef PRIMITIVES\n"
                      "/* keep: the products are added to d, otherwise they replace it. */\n"
@@ -280,5 +339,6 @@ const kiln_variant_generator kiln_matmul_wgmma_sm90_generator = {
     .applies = applies,
     .space = space,
     .start = start,
+    .estimate = estimate,
     .source = source,
 };

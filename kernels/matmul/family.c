@@ -496,12 +496,18 @@ static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *
     static kiln_schedule v##_start(const kiln_problem *p, const kiln_caps *caps) {                 \
         return kiln_matmul_##v##_generator.start(p, caps);                                         \
     }                                                                                              \
+    static double v##_estimate(const kiln_problem *p, const kiln_caps *caps,                       \
+                               const kiln_schedule *s) {                                           \
+        return kiln_matmul_##v##_generator.estimate                                                \
+                   ? kiln_matmul_##v##_generator.estimate(p, caps, s)                              \
+                   : NAN;                                                                          \
+    }                                                                                              \
     static int v##_source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,    \
                           kiln_text *out, kiln_error *e) {                                         \
         return kiln_matmul_##v##_generator.source(p, caps, s, out, e);                             \
     }
 #define ROW(v)                                                                                     \
-    { &kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source }
+    { &kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source, v##_estimate }
 
 FORWARD(cpu)
 FORWARD(simt)

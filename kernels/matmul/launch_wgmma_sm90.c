@@ -33,7 +33,8 @@ static const kiln_knob knobs[] = {
     [CLUSTER_N] = {"cluster_n", 1, "blocks along n that share tiles of a by multicast"},
     [GROUP] = {"group", 8, "tiles across the walk that run side by side, for the L2 cache"},
     [ORDER] = {"order", 0, "walk of the tiles: 0 groups of rows, 1 of columns, 2 Hilbert's curve"},
-    [STREAM] = {"stream", 0, "1: tiles beyond whole waves are cut along k, equally for all blocks"},
+    [STREAM] = {"stream", 0,
+                "1: tiles beyond whole waves are cut along k, equally for all; 2: and a wave more"},
     [TMA_STORE] = {"tma_store", 0, "1: results leave through shared memory and TMA"},
     [STORE] = {"store", 8, "columns finished together: 8, 4, 2 or 1"},
     [EVICT] = {"evict", 0, "operand that the L2 cache drops first: 0 neither, 1 b, 2 a"},
@@ -124,7 +125,7 @@ static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
         int knob, least, most;
     } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},      {CONSUMERS, 1, 3},
                  {PINGPONG, 0, 1},  {SWAP, 0, 1},       {STAGES, 2, STAGES_MOST},    {CLUSTER_M, 1, 8},
-                 {CLUSTER_N, 1, 8}, {GROUP, 1, 1024},   {ORDER, 0, 2},      {STREAM, 0, 1},
+                 {CLUSTER_N, 1, 8}, {GROUP, 1, 1024},   {ORDER, 0, 2},      {STREAM, 0, 2},
                  {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},     {PACK_A, 0, 1},
                  {PACK_B, 0, 1}};
     for (int i = 0; i < (int)(sizeof range / sizeof *range); i++)
@@ -269,6 +270,9 @@ static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, 
         return kiln_matmul_no(why, "batch is more than 65535: too many to pack");
     if (s->value[STREAM] && 2 * g->clusters * g->k_blocks > most)
         return kiln_matmul_no(why, "k=%lld is too deep to be shared", (long long)v->k);
+    if (s->value[STREAM] == 2 && g->tiles < g->clusters)
+        return kiln_matmul_no(why, "stream=2 wants a whole wave, and %lld tiles are none",
+                              (long long)g->tiles);
     if (s->value[STREAM] && g->tiles % g->clusters == 0)
         return kiln_matmul_no(why, "%lld tiles fill their waves of %lld: nothing to share",
                               (long long)g->tiles, (long long)g->clusters);
@@ -339,6 +343,7 @@ static kiln_operand pack(kiln_program *out, const kiln_problem *p, int o, bool t
     int64_t blocks = transpose ? ceiling(rows, 8 * v) * ceiling(pitch, 128)
                                : ceiling(rows * (pitch / v), 256 * 2);
     kiln_launch *l = launch(out, o == MATMUL_A ? "pack_a" : "pack_b", blocks, q.batch, 256);
+    l->dependent = true;
     *offset = out->workspace_bytes;
     kiln_matmul_arg_operand(l, o);
     kiln_matmul_arg_workspace(l);

@@ -162,6 +162,7 @@ PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 
            i64 cols, i64 ld, i64 stride, i64 pitch, i64 batch)
 {
     LOCAL_ARRAY(uint4, tile, PACK_ROWS * PACK_CHUNKS);
+    AFTER_PREVIOUS();
     const int t = THREAD(0), j = t % 8, g = t / 8;
     const u32 tiles = rows > 0 ? (u32)((rows + PACK_ROWS - 1) / PACK_ROWS) : 1u;
     const i64 row0 = (i64)((u32)BLOCK(0) % tiles) * PACK_ROWS;
@@ -237,6 +238,7 @@ KERNEL_REGS(PACK_THREADS, 1, 1, PACK_PIECES > 2 ? 64 : 40)
 PACK_ENTRY(const GLOBAL u8 *RESTRICT source, GLOBAL u8 *RESTRICT workspace, i64 offset, i64 rows,
            i64 cols, i64 ld, i64 stride, i64 pitch, i64 batch)
 {
+    AFTER_PREVIOUS();
     const i64 across = pitch / PACK_V, pieces = rows * across;
     const i64 first = BLOCK(0) * (i64)(PACK_THREADS * PACK_PIECES) + THREAD(0);
     const i64 end = ((batch - 1) * stride + (rows - 1) * ld + cols) * PACK_BYTES;

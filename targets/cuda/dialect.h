@@ -13,6 +13,12 @@
 #define LOCAL_ARRAY(type, name, n) __shared__ __align__(16) type name[n]
 #define RESTRICT __restrict__
 #define BARRIER() __syncthreads()
+#if __CUDA_ARCH__ >= 900
+#define AFTER_PREVIOUS()                                                                           \
+    asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory")
+#else
+#define AFTER_PREVIOUS()
+#endif
 #define THREAD(d) ((int)((d) == 0 ? threadIdx.x : (d) == 1 ? threadIdx.y : threadIdx.z))
 #define BLOCK(d) ((int)((d) == 0 ? blockIdx.x : (d) == 1 ? blockIdx.y : blockIdx.z))
 #define BLOCKS(d) ((int)((d) == 0 ? gridDim.x : (d) == 1 ? gridDim.y : gridDim.z))

@@ -232,6 +232,7 @@ typedef union value {
     int64_t i64;
     int32_t i32;
     float f32;
+    _Alignas(64) char map[128]; /* the driver wants this alignment, which callers need not give */
 } value;
 
 static void *set_operand(const kiln_arg *a, const kiln_bindings *b, value *v) {
@@ -271,7 +272,8 @@ static void *set_arg(const kiln_arg *a, const kiln_bindings *b, value *v) {
         v->f32 = (float)a->value.f;
         return v;
     case KILN_ARG_TENSOR_MAP:
-        return b->tensor_maps ? (char *)(uintptr_t)b->tensor_maps + 128 * a->index : NULL;
+        if (!b->tensor_maps) return NULL;
+        return memcpy(v->map, (const char *)b->tensor_maps + 128 * a->index, sizeof v->map);
     }
     return NULL;
 }

@@ -6,6 +6,8 @@
  *   FUNC               a device function
  *   GLOBAL LOCAL       address spaces; LOCAL_ARRAY(float, tile, 256);  GLOBAL const f32 *RESTRICT p
  *   BARRIER()          all threads of the block, local memory visible
+ *   AFTER_PREVIOUS()   in a launch marked dependent, before it touches memory: the launches before it
+ *                      have ended; lets the next one begin to fill the device
  *   THREAD(d) BLOCK(d) BLOCKS(d)   indices
  *   UNROLL             before a loop: unroll it completely; UNROLL_N(n): n times
  *   STORAGE(T)         what an element of type T is kept in; T is f32 f16 bf16 e4m3 e5m2 i8 i32 (a
@@ -39,6 +41,7 @@
 #define LOCAL_ARRAY(type, name, n) __local type name[n]
 #define RESTRICT restrict
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+#define AFTER_PREVIOUS()
 #define THREAD(d) ((int)get_local_id(d))
 #define BLOCK(d) ((int)get_group_id(d))
 #define BLOCKS(d) ((int)get_num_groups(d))

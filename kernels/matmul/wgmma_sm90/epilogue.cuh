@@ -159,17 +159,27 @@ FUNC void NAME(leave)(ACC (*sum)[SUMS], u8 *work, int wg) {
     if (THREAD(0) % 128 == 0) NAME(flag_raise)(NAME(flag)(work, BLOCK(0), wg));
 }
 
+/* The flag that share r raises when it leaves sums of this tile, else NULL. */
+FUNC u32 *NAME(awaited)(const NAME(walk) *w, int r, int tile_end, int rank, u8 *work, int wg) {
+    if (r >= w->clusters) return 0;
+    const int from = NAME(share)(w, r), to = NAME(share)(w, r + 1);
+    if (from >= tile_end || to == from) return 0;
+    return NAME(flag)(work, (w->clusters - 1 - r) * CLUSTER + rank, wg);
+}
+
 FUNC void NAME(collect)(ACC (*sum)[SUMS], const NAME(walk) *w, int rank, u8 *work, int wg) {
-    const int tile_end = (w->tile - w->whole + 1) * w->k_blocks;
-    int covered = w->unit; /* the walk stands at the end of this item */
-    for (int r = w->clusters - w->cluster; covered < tile_end; r++) {
-        const int block = (w->clusters - 1 - r) * CLUSTER + rank;
-        const int end = NAME(share)(w, r + 1);
-        if (end == covered) continue; /* an empty share */
-        covered = end;
-        if (THREAD(0) % 128 == 0) NAME(flag_take)(NAME(flag)(work, block, wg));
-        NAME(group_sync)(GROUP_BARRIER(wg), 128);
-        const NAME(quad) *from = NAME(partial)(work, block, wg);
+    const int tile_end = (w->tile - w->whole + 1) * w->k_blocks, thread = THREAD(0) % 128;
+    const int first = w->clusters - w->cluster; /* the share after this cluster's */
+    /* All flags are waited for at once, a thread each. */
+    for (int r = first + thread; r < w->clusters; r += 128) {
+        u32 *flag = NAME(awaited)(w, r, tile_end, rank, work, wg);
+        if (flag) NAME(flag_take)(flag);
+    }
+    NAME(group_sync)(GROUP_BARRIER(wg), 128);
+    for (int r = first; r < w->clusters && NAME(share)(w, r) < tile_end; r++) {
+        if (NAME(share)(w, r + 1) == NAME(share)(w, r)) continue;
+        const NAME(quad) *from =
+            NAME(partial)(work, (w->clusters - 1 - r) * CLUSTER + rank, wg);
         UNROLL for (int i = 0; i < X_BLOCKS; i++) {
             UNROLL for (int j = 0; j < SUMS; j += 4) {
                 const NAME(quad) q = NAME(partial_read)(from + (i * SUMS + j) / 4 * 128);
@@ -177,8 +187,11 @@ FUNC void NAME(collect)(ACC (*sum)[SUMS], const NAME(walk) *w, int rank, u8 *wor
                 UNROLL for (int e = 0; e < 4; e++) sum[i][j + e] += v[e];
             }
         }
-        NAME(group_sync)(GROUP_BARRIER(wg), 128);
-        if (THREAD(0) % 128 == 0) NAME(flag_clear)(NAME(flag)(work, block, wg));
+    }
+    NAME(group_sync)(GROUP_BARRIER(wg), 128);
+    for (int r = first + thread; r < w->clusters; r += 128) {
+        u32 *flag = NAME(awaited)(w, r, tile_end, rank, work, wg);
+        if (flag) NAME(flag_clear)(flag);
     }
 }
 #endif

@@ -28,9 +28,8 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
     w->next = w->cluster;
     w->whole = w->tiles;
 #if STREAM
-    /* Whole waves but the last: what a wave leaves over is shared together with one full wave. */
-    if (w->tiles % w->clusters)
-        w->whole = w->tiles < w->clusters ? 0 : (w->tiles / w->clusters - 1) * w->clusters;
+    /* What whole waves leave over is shared, with STREAM 2 together with the last whole wave. */
+    w->whole = max(w->tiles / w->clusters - (STREAM - 1), 0) * w->clusters;
     const int r = w->clusters - 1 - w->cluster;
     w->unit = NAME(share)(w, r);
     w->end = NAME(share)(w, r + 1);

@@ -22,7 +22,8 @@
  * NAME(finish) for STORE elements, NAME(value) for 2, and NAME(wgmma).
  *
  * The blocks are persistent: block c takes tiles c, c + blocks, ... With STREAM the tiles that
- * would not fill a last wave are cut along k instead, in equal parts for all blocks (order.cuh). */
+ * would not fill a last wave (STREAM 2: and one wave more) are cut along k instead, in equal parts
+ * for all blocks (order.cuh). */
 #define ELEMENT ((int)sizeof(STORAGE(TA)))
 #define LINE 128 /* bytes of a line of a tile: what TMA's widest swizzle spans */
 #define PER_LINE (LINE / ELEMENT)
