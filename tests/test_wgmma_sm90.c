@@ -150,6 +150,12 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define NAME(x) stream_##x
 #define STREAM 1
 #include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) stream_more_##x
+#define STREAM 2
+#define CLUSTER_M 2
+#define TN 16
+#define ORDER 2
+#include "tests/wgmma_sm90_emulated.h"
 #define NAME(x) stream_tall_##x
 #define STREAM 1
 #define CLUSTER_M 2
@@ -616,6 +622,8 @@ static void test_shared_tiles(void **state) {
     (void)state;
     check(&stream_instance, "m=260 n=40 k=400", 4);
     check(&stream_instance, "m=100 n=24 k=520", 5);
+    check(&stream_instance, "m=768 n=32 k=128", 5); /* a share between two others is empty */
+    check(&stream_more_instance, "m=500 n=72 k=136", 6);
     check(&stream_tall_instance, "m=600 n=40 k=304", 4);
     check(&stream_pingpong_instance, "m=260 n=24 k=260 lda=264 ldb=264", 4);
     check(&stream_tma_instance, "m=260 n=152 k=200", 4);
@@ -678,7 +686,8 @@ static void test_random_sizes(void **state) {
         &tma_narrow_instance,  &nn_instance,          &tn_instance,
         &tt_instance,          &packed_instance,      &i8_instance,
         &i8_stream_instance,   &fp8_instance,         &fp8_pingpong_instance,
-        &fp8_fast_instance,    &tf32_instance,        &stream_pingpong_instance};
+        &fp8_fast_instance,    &tf32_instance,        &stream_pingpong_instance,
+        &stream_more_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -730,6 +739,74 @@ static void test_omissions_are_noticed(void **state) {
     }
 }
 
+/* ---- the text for the compiler */
+
+static int emit(const instance *x, const char *sizes, kiln_text *source) {
+    char text[256], suffix[1][20];
+    kiln_error e;
+    kiln_problem p = problem_of(x, sizes, text);
+    kiln_caps caps = caps_of(132);
+    kiln_schedule s = schedule_of(x);
+    return kiln_emit_unit(&p, &caps, &s, 1, suffix, source, &e);
+}
+
+/* NAME(wgmma), which the machine above replaces: shape, types, which operands lie across k. */
+static void test_instruction(void **state) {
+    static const struct {
+        const instance *x;
+        const char *shape, *end;
+    } expected[] = {
+        {&coop_instance, "m64n32k16.f32.bf16.bf16 {", "%16, %17, keep, 1, 1, 0, 0;"},
+        {&nn_instance, "m64n64k16.f32.bf16.bf16 {", "%32, %33, keep, 1, 1, 0, 1;"},
+        {&tn_instance, "m64n128k16.f32.f16.f16 {", "%64, %65, keep, 1, 1, 1, 1;"},
+        {&tt_instance, "m64n32k16.f32.bf16.bf16 {", "%16, %17, keep, 1, 1, 1, 0;"},
+        {&swap_flat_instance, "m64n16k16.f32.bf16.bf16 {", "%8, %9, keep, 1, 1, 1, 0;"},
+        {&packed_instance, "m64n32k16.f32.bf16.bf16 {", "%16, %17, keep, 1, 1, 0, 0;"},
+        {&i8_instance, "m64n32k32.s32.s8.s8 {", "%16, %17, keep;"},
+        {&i8_stream_instance, "m64n16k32.s32.s8.s8 {", "%8, %9, keep;"},
+        {&fp8_fast_instance, "m64n32k32.f32.e4m3.e5m2 {", "%16, %17, keep, 1, 1;"},
+        {&fp8_pingpong_instance, "m64n16k32.f32.e5m2.e4m3 {", "%8, %9, keep, 1, 1;"},
+        {&tf32_instance, "m64n32k8.f32.tf32.tf32 {", "%16, %17, keep, 1, 1;"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        kiln_text source = {0};
+        assert_int_equal(emit(expected[i].x, "m=256 n=256 k=256", &source), 0);
+        if (!strstr(kiln_text_get(&source), expected[i].shape))
+            fail_msg("no wgmma %s", expected[i].shape);
+        if (!strstr(kiln_text_get(&source), expected[i].end))
+            fail_msg("wgmma %s does not end in %s", expected[i].shape, expected[i].end);
+        kiln_text_free(&source);
+    }
+}
+
+/* What C accepts, CUDA may not. Without NVRTC nothing is compiled, and the test says so. */
+static void test_compiles(void **state) {
+    static const instance *const some[] = {
+        &square_instance,       &swap_stream_instance, &tma_narrow_instance, &tn_instance,
+        &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance};
+    (void)state;
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        kiln_text source = {0}, log = {0};
+        kiln_blob blob = {0};
+        kiln_error e = {0};
+        kiln_caps caps = caps_of(132);
+        assert_int_equal(emit(some[i], "m=256 n=256 k=256", &source), 0);
+        kiln_compile_request request = {.source = kiln_text_get(&source)};
+        int rc = kiln_target_find("cuda")->compile(&caps, &request, &blob, NULL, &log, &e);
+        kiln_text_free(&source);
+        if (!rc && strstr(kiln_text_get(&log), "C75"))
+            fail_msg("schedule %d: ptxas complains: %s", (int)i, kiln_text_get(&log));
+        kiln_text_free(&log);
+        free(blob.data);
+        if (rc == KILN_NO_DEVICE) {
+            print_message("SKIPPED: NVRTC is not installed, nothing was compiled\n");
+            skip();
+        }
+        if (rc) fail_msg("schedule %d: %s", (int)i, e.text);
+    }
+}
+
 int main(void) {
     print_message("seed %llu: KILN_TEST_SEED=%llu repeats this run\n",
                   (unsigned long long)first_seed(), (unsigned long long)first_seed());
@@ -739,6 +816,7 @@ int main(void) {
         cmocka_unit_test(test_orders),       cmocka_unit_test(test_tma_stores),
         cmocka_unit_test(test_layouts),      cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes), cmocka_unit_test(test_omissions_are_noticed),
+        cmocka_unit_test(test_instruction),  cmocka_unit_test(test_compiles),
     };
     return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);
 }
