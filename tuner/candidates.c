@@ -60,6 +60,26 @@ static void add_starts(kiln_candidates *c, const kiln_variant_generator *g) {
     }
 }
 
+/* Starts in the order of their estimates, those without one last; what should take several times as
+ * long as another is left to the search. A library still gets its fallback: it compiles its own. */
+static void order_starts(kiln_candidates *c) {
+    int n = 0;
+    double least = INFINITY;
+    for (int i = 0; i < c->n_starts; i++) {
+        int64_t start = c->start[i];
+        double time = kiln_candidates_estimate(c, start);
+        int at = i;
+        for (; at > 0 && !(time >= kiln_candidates_estimate(c, c->start[at - 1])) && !isnan(time);
+             at--)
+            c->start[at] = c->start[at - 1];
+        c->start[at] = start;
+        least = fmin(least, time);
+    }
+    for (int i = 0; i < c->n_starts; i++)
+        if (!(kiln_candidates_estimate(c, c->start[i]) > 4 * least)) c->start[n++] = c->start[i];
+    c->n_starts = n;
+}
+
 /* Legal points of one variant's space: all of them, or an even sample when there are too many. */
 static void add_space(kiln_candidates *c, const kiln_space *space, int64_t limit, uint64_t seed) {
     int64_t size = kiln_space_size(space);
@@ -127,6 +147,7 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
         add_space(c, space, limit, seed);
     }
     if (!status && !c->n) status = none_legal(c, e);
+    if (!status) order_starts(c);
     if (!status) {
         const kiln_variant *variants[KILN_VARIANTS_MAX];
         for (int i = 0; i < c->n_spaces; i++) variants[i] = c->space[i].variant;
@@ -188,14 +209,17 @@ static int neighbours(void *context, int64_t point, int64_t *out, int max) {
     return n;
 }
 
-static double prior(void *context, int64_t point) {
-    const kiln_candidates *c = context;
+double kiln_candidates_estimate(const kiln_candidates *c, int64_t point) {
     return estimate(c, &c->schedule[point]);
+}
+
+static double prior(void *context, int64_t point) {
+    return kiln_candidates_estimate(context, point);
 }
 
 static bool any_estimate(const kiln_candidates *c) {
     for (int i = 0; i < c->n_starts; i++)
-        if (!isnan(estimate(c, &c->schedule[c->start[i]]))) return true;
+        if (!isnan(kiln_candidates_estimate(c, c->start[i]))) return true;
     return false;
 }
 

@@ -31,6 +31,8 @@ typedef struct kiln_candidates {
 int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_caps *caps,
                          int64_t limit, uint64_t seed, kiln_error *e);
 void kiln_candidates_close(kiln_candidates *c);
+/* Seconds that the variant's estimate gives a point, NaN where it has none. */
+double kiln_candidates_estimate(const kiln_candidates *c, int64_t point);
 /* Point of a schedule, or -1. */
 int64_t kiln_candidates_find(const kiln_candidates *c, const kiln_schedule *s);
 /* The schedule that serves every size of a problem's kind on a device, also those that no tile

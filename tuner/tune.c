@@ -10,7 +10,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { ITEMS_MAX = 64, JOB_MAX = 16, CANDIDATES_LIMIT = 20000, DRIFT_TRIALS = 50 };
+enum {
+    ITEMS_MAX = 64,
+    JOB_MAX = 16,
+    CANDIDATES_LIMIT = 20000,
+    DRIFT_TRIALS = 50,
+    RELATED_MAX = 4 /* winners of other problems tried first */
+};
 static const double DRIFT = 0.03; /* of the anchor's time */
 
 /* A candidate on its way. */
@@ -527,25 +533,40 @@ static int resume_visit(void *context, int64_t id, const kiln_record *r) {
     return 0;
 }
 
-/* Winners of problems that run the same kernels are good places to start. */
-static void add_related_starts(search *f, int64_t *starts, int max) {
-    int n = f->c.n_starts;
+/* Winners of related problems are good places to start. Of many, those that should be fastest here
+ * are tried: where an estimate has an opinion, what it thinks slower than the first start by half is
+ * left out. Problems that share their kernels come before others, later ones before earlier. */
+static bool worth_trying(const search *f, int64_t point, const int64_t *starts, int n) {
+    double mine = kiln_candidates_estimate(&f->c, point);
+    double first = n ? kiln_candidates_estimate(&f->c, starts[0]) : NAN;
+    for (int i = 0; i < n; i++)
+        if (starts[i] == point) return false;
+    return !(mine > 1.5 * first);
+}
+
+static bool shares_kernels(const kiln_problem *a, const kiln_problem *b) {
+    kiln_text x = {0}, y = {0};
+    kiln_problem_print_kernel_key(a, &x);
+    kiln_problem_print_kernel_key(b, &y);
+    bool same = !strcmp(kiln_text_get(&x), kiln_text_get(&y));
+    kiln_text_free(&x);
+    kiln_text_free(&y);
+    return same;
+}
+
+static void add_related_starts(search *f, int64_t *starts) {
+    int n = f->c.n_starts, most = n + RELATED_MAX;
     memcpy(starts, f->c.start, (size_t)n * sizeof *starts);
-    kiln_text mine = {0}, other = {0};
-    kiln_problem_print_kernel_key(&f->r->problem, &mine);
-    for (kiln_result *r = f->r - 1; r >= f->s->result && n < max; r--) {
-        kiln_schedule schedule;
-        kiln_text_clear(&other);
-        kiln_problem_print_kernel_key(&r->problem, &other);
-        if (!r->have_winner || r->problem.family != f->r->problem.family) continue;
-        if (kiln_schedule_parse(r->problem.family, &schedule, r->winner.schedule, NULL)) continue;
-        int64_t point = kiln_candidates_find(&f->c, &schedule);
-        bool repeated = point < 0;
-        for (int i = 0; i < n; i++) repeated |= starts[i] == point;
-        if (!repeated) starts[n++] = point;
-    }
-    kiln_text_free(&mine);
-    kiln_text_free(&other);
+    for (int same = 1; same >= 0; same--)
+        for (kiln_result *r = f->r - 1; r >= f->s->result && n < most; r--) {
+            kiln_schedule schedule;
+            if (!r->have_winner || r->problem.family != f->r->problem.family) continue;
+            if (shares_kernels(&r->problem, &f->r->problem) != same) continue;
+            if (kiln_schedule_parse(r->problem.family, &schedule, r->winner.schedule, NULL))
+                continue;
+            int64_t point = kiln_candidates_find(&f->c, &schedule);
+            if (point >= 0 && worth_trying(f, point, starts, n)) starts[n++] = point;
+        }
     f->space.starts = starts;
     f->space.n_starts = n;
 }
@@ -787,7 +808,7 @@ static void keep_generic(search *f) {
 
 int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error *e) {
     search *f = calloc(1, sizeof *f);
-    int64_t starts[KILN_VARIANTS_MAX * 4];
+    int64_t starts[KILN_VARIANTS_MAX * 2 + RELATED_MAX];
     if (!f) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
     double begun = kiln_now(), share = until - begun;
     /* Finals and odd sizes take about a fifth of the time. */
@@ -802,7 +823,7 @@ int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error 
     r->raw = f->c.raw;
     f->known = calloc((size_t)f->c.n, sizeof *f->known);
     f->space = kiln_candidates_space(&f->c);
-    add_related_starts(f, starts, KILN_VARIANTS_MAX * 4);
+    add_related_starts(f, starts);
     f->strategy = kiln_strategy_find(s->options.strategy);
     kiln_search_options o = {
         .seed = s->options.seed, .batch = 8, .expected_trials = s->caps.shared_host ? 30 : 120};

@@ -244,6 +244,15 @@ typedef struct grid {
 
 static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* How many run at once. A pair shares a TPC and always fits; larger clusters must find their SMs in
+ * one GPC, which have unequal numbers: of 33 clusters of 4 that an H200 could hold by its 132 SMs,
+ * fewer than 32 ran together. */
+static int64_t resident_clusters(const kiln_caps *caps, int cluster) {
+    int64_t all = (caps->units > 0 ? caps->units : 1) / cluster;
+    if (cluster > 2) all = all * 9 / 10;
+    return all > 0 ? all : 1;
+}
+
 /* Whole tiles: as few clusters as finish in the same number of waves. Streamed: all, as long as
  * each has a slot of k to do. */
 static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule *s,
@@ -252,8 +261,7 @@ static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule 
     grid g = {.tiles = ceiling(v->m, (int64_t)k[TM] * k[CLUSTER_M]) *
                        ceiling(v->n, (int64_t)k[TN] * k[CLUSTER_N]) * v->batch,
               .k_blocks = ceiling(v->k, k[TK])};
-    int64_t room = (caps->units > 0 ? caps->units : 1) / x->cluster;
-    if (room < 1) room = 1;
+    int64_t room = resident_clusters(caps, x->cluster);
     if (k[STREAM])
         g.clusters = g.tiles * g.k_blocks < room ? g.tiles * g.k_blocks : room;
     else
