@@ -23,6 +23,7 @@
 
 /* More units than finalists: a subject's kernels live in its unit. */
 enum { UNITS_LOADED = 32, SUBJECTS_MAX = 16, SLOW_VENDOR_ROUNDS = 5 };
+static const double HEAT_SECONDS = 0.25; /* a power cap acts within some tens of milliseconds */
 
 typedef struct unit {
     char name[KILN_UNIT_NAME];
@@ -180,7 +181,7 @@ static json_t *handle_odd(const kiln_worker_context *c, json_t *request) {
     return record_reply(&r, &arena);
 }
 
-/* ---- finals: everyone interleaved, in an order drawn anew every round ---- */
+/* ---- finals: everyone interleaved ---- */
 
 typedef struct entrant {
     kiln_subject *subject;
@@ -249,15 +250,60 @@ static void warm_all(contest *f) {
             drop(x, KILN_OUTCOME_DEVICE_ERROR, &e, &f->arena);
             continue;
         }
-        x->record.clock_mhz = scratch.clock_mhz;
-        x->record.temperature_c = scratch.temperature_c;
-        x->record.power_w = scratch.power_w;
-        x->record.throttle = scratch.throttle;
+        double sample;
+        if (kiln_bench_pace(here.bench, x->subject, &sample, &e)) {
+            drop(x, KILN_OUTCOME_DEVICE_ERROR, &e, &f->arena);
+            continue;
+        }
         if (!x->vendor && scratch.median < fastest) fastest = scratch.median;
         if (x->vendor && scratch.median > 4 * fastest) x->most = SLOW_VENDOR_ROUNDS;
     }
 }
 
+/* Who is left, as kiln_bench_rounds wants them. */
+static int line_up(contest *f, kiln_subject **subject, double **samples, int *rounds) {
+    int n = 0;
+    for (int i = 0; i < f->n; i++) {
+        entrant *x = &f->entrant[i];
+        if (!x->subject) continue;
+        subject[n] = x->subject;
+        samples[n] = x->samples;
+        rounds[n++] = x->most;
+    }
+    return n;
+}
+
+/* Under a steady load a GPU's clock falls to what its power allows, and another schedule may be the
+ * fastest there than on a chip that rests between samples. A library's kernels meet the load, so
+ * finals are enqueued ahead, after a while of the same. */
+static int run_under_load(contest *f, kiln_error *e) {
+    kiln_subject *subject[SUBJECTS_MAX];
+    double *samples[SUBJECTS_MAX], until = kiln_now() + HEAT_SECONDS;
+    int rounds[SUBJECTS_MAX], few[SUBJECTS_MAX], n = line_up(f, subject, samples, rounds), status = 0;
+    if (!n) return 0;
+    for (int i = 0; i < n; i++) few[i] = rounds[i] < 4 ? rounds[i] : 4;
+    while (f->c->caps->kind == KILN_DEVICE_GPU && !status && kiln_now() < until)
+        status = kiln_bench_rounds(here.bench, subject, n, few, samples, e);
+    if (!status) status = kiln_bench_rounds(here.bench, subject, n, rounds, samples, e);
+    for (int i = 0; i < f->n && !status; i++)
+        if (f->entrant[i].subject) f->entrant[i].rounds = f->entrant[i].most;
+    return status;
+}
+
+/* The clock that the finals were run at. */
+static void note_sensors(contest *f) {
+    kiln_sensors now;
+    if (!f->c->target->sensors || f->c->target->sensors(here.device, &now)) return;
+    for (int i = 0; i < f->n; i++) {
+        kiln_record *r = &f->entrant[i].record;
+        r->clock_mhz = now.clock_mhz;
+        r->temperature_c = now.temperature_c;
+        r->power_w = now.power_w;
+        r->throttle = kiln_arena_strdup(&f->arena, now.throttle);
+    }
+}
+
+/* One after the other, waiting for each: says who fails. */
 static void run_rounds(contest *f, uint64_t seed) {
     uint64_t drawn = 0;
     for (int round = 0; round < f->rounds; round++) {
@@ -305,7 +351,9 @@ static json_t *handle_finals(const kiln_worker_context *c, json_t *request) {
     enter_candidates(&f, request);
     if (json_is_true(json_object_get(request, "vendors"))) enter_vendors(&f);
     warm_all(&f);
-    run_rounds(&f, (uint64_t)json_integer_value(json_object_get(request, "seed")));
+    if (run_under_load(&f, &e))
+        run_rounds(&f, (uint64_t)json_integer_value(json_object_get(request, "seed")));
+    note_sensors(&f);
     json_t *candidates = json_array(), *vendors = json_array();
     for (int i = 0; i < f.n; i++)
         json_array_append_new(i < f.n_candidates ? candidates : vendors,

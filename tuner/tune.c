@@ -585,18 +585,37 @@ static int fastest_first(const void *a, const void *b, void *context) {
     return (x > y) - (x < y);
 }
 
-/* The best within 5 %, as many as the time allows, and the start schedule. */
+/* How many finalists differ from a point in at most one knob. */
+static int alike(const search *f, const finals *out, int64_t point) {
+    const kiln_schedule *s = &f->c.schedule[point];
+    int n = 0;
+    for (int i = 0; i < out->n; i++) {
+        const kiln_schedule *t = &f->c.schedule[out->point[i]];
+        int differ = s->variant != t->variant ? 2 : 0;
+        for (int k = 0; s->variant == t->variant && s->variant->knobs[k].name; k++)
+            differ += s->value[k] != t->value[k];
+        n += differ <= 1;
+    }
+    return n;
+}
+
+/* The best within 8 %, first those that are not all alike, as many as the time allows, and the start
+ * schedule: the order may be another one under the load of the finals. */
 static void choose_finalists(search *f, finals *out, double seconds) {
     int64_t *good = malloc((size_t)f->c.n * sizeof *good), n = 0;
     for (int64_t i = 0; good && i < f->c.n; i++)
-        if (f->known[i].seconds > 0 && f->known[i].seconds <= 1.05 * f->best) good[n++] = i;
+        if (f->known[i].seconds > 0 && f->known[i].seconds <= 1.08 * f->best) good[n++] = i;
     if (good) qsort_r(good, (size_t)n, sizeof *good, fastest_first, f);
     double cost = 0;
-    for (int64_t i = 0; i < n && out->n < 8; i++) {
-        cost += 33 * f->known[good[i]].seconds + 0.1;
-        if (out->n && cost > seconds) break;
-        out->point[out->n++] = good[i];
-    }
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < n && out->n < 8; i++) {
+            bool varies = !pass;
+            if (good[i] < 0 || (varies && alike(f, out, good[i]) >= 2)) continue;
+            cost += 33 * f->known[good[i]].seconds + 0.1;
+            if (out->n && cost > seconds) break;
+            out->point[out->n++] = good[i];
+            good[i] = -1;
+        }
     free(good);
     int64_t start = f->c.start[0];
     bool in = !(f->known[start].seconds > 0);
