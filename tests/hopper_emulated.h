@@ -11,7 +11,8 @@
  *   mbarrier arrivals and bytes, neither too many; initialised and made visible before others come
  *   TMA      boxes, masks, alignment, swizzle; a store only of bytes that were made visible to it,
  *            no write to bytes that a store may still read
- *   blocks   start in order, at most `resident` clusters at once, and end with nothing under way
+ *   blocks   start in order, at most `resident` clusters at once (and GRID_MAX blocks), and end with
+ *            nothing under way
  *   registers come from the pool that the block got at launch
  *
  * When nothing can move, the run has failed, and the message says who waits for what. A run fails
@@ -165,6 +166,7 @@ typedef struct sm_block {
 
 typedef struct sm_cluster {
     int index, size, alive, arrived;
+    int seat; /* among those that run: its stacks */
     u32 round;
     sm_block *block; /* size of them */
 } sm_cluster;
@@ -200,8 +202,8 @@ typedef struct emulation {
     u8 *result; /* the output, for hits */
     u8 *hits;
     i64 result_elements;
-    const u32 *flags; /* workspace that is zero between runs */
-    i64 flags_count;
+    const u8 *work; /* the workspace */
+    i64 work_bytes, flags_bytes; /* flags: its begin, which is zero between calls */
 } emulation;
 
 static struct {
@@ -484,8 +486,15 @@ static void check_previous(void) {
 
 static void check_flag(const u32 *flag) {
     check_previous();
-    if (flag < run.set.flags || flag >= run.set.flags + run.set.flags_count)
+    if ((const u8 *)flag < run.set.work || (const u8 *)(flag + 1) > run.set.work + run.set.flags_bytes)
         broken("a flag outside the workspace that is zero");
+}
+static void emulate_workspace(const void *p, size_t bytes) {
+    const u8 *at = p;
+    check_previous();
+    if ((uintptr_t)at % bytes || at < run.set.work + run.set.flags_bytes ||
+        at + bytes > run.set.work + run.set.work_bytes)
+        broken("sums outside their workspace, or not aligned");
 }
 static void emulate_flag_raise(u32 *flag) {
     check_flag(flag);
@@ -936,15 +945,23 @@ static void start_block(sm_cluster *c, int rank) {
     memset(b->pool, 0xff, bytes); /* NaN, -1 */
     b->writer = calloc(bytes / 4, sizeof *b->writer);
     b->epoch = calloc(bytes / 4, sizeof *b->epoch);
-    u8 *stack = stacks + (size_t)b->index * BLOCK_THREADS_MAX * STACK;
+    u8 *stack = stacks + (size_t)(c->seat * c->size + rank) * BLOCK_THREADS_MAX * STACK;
     for (int i = 0; i < threads; i++)
         start_thread(b, i, registers_at_launch(threads), stack + (size_t)i * STACK);
+}
+
+static int free_seat(void) {
+    bool taken[GRID_MAX] = {false};
+    int seat = 0;
+    for (int c = 0; c < run.n_running; c++) taken[run.cluster[c]->seat] = true;
+    while (taken[seat]) seat++;
+    return seat;
 }
 
 static void start_cluster(void) {
     int size = (int)run.set.launch->cluster[0];
     sm_cluster *c = calloc(1, sizeof *c);
-    c->size = size < 1 ? 1 : size, c->index = run.started++;
+    c->size = size < 1 ? 1 : size, c->index = run.started++, c->seat = free_seat();
     c->alive = c->size * (int)run.set.launch->block[0];
     c->block = calloc((size_t)c->size, sizeof *c->block);
     for (int r = 0; r < c->size; r++) start_block(c, r);
@@ -1083,9 +1100,10 @@ static bool force_one(void) {
 
 static void run_clusters(void) {
     int size = run.set.launch->cluster[0] > 1 ? (int)run.set.launch->cluster[0] : 1;
-    int clusters = (int)run.set.launch->grid[0] / size;
+    int clusters = (int)run.set.launch->grid[0] / size, seats = GRID_MAX / size;
+    if (seats > run.set.resident) seats = run.set.resident;
     for (u64 round = 0; run.started < clusters || run.n_running; round++) {
-        while (run.started < clusters && run.n_running < run.set.resident) start_cluster();
+        while (run.started < clusters && run.n_running < seats) start_cluster();
         bool ran = run_warps(round, SOME_FAST);
         run_products(false);
         run_loads(false);
@@ -1112,7 +1130,7 @@ static const char *emulated_run(const emulation *set) {
     run.dice = 0, run.n_running = run.started = run.n_loads = run.n_stores = 0, run.now = NULL;
     tabulate(set->x_type, run.value_of[0]);
     tabulate(set->y_type, run.value_of[1]);
-    if (set->launch->grid[0] > GRID_MAX || set->launch->block[0] > BLOCK_THREADS_MAX)
+    if (set->launch->cluster[0] > GRID_MAX || set->launch->block[0] > BLOCK_THREADS_MAX)
         return "the launch is larger than this machine";
     if (setjmp(run.escape) == 0) run_clusters();
     for (int i = 0; i < run.n_running; i++) free_cluster(run.cluster[i]);

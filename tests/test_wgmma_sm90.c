@@ -32,14 +32,14 @@ typedef struct knob_value {
 } knob_value;
 
 typedef struct instance {
-    void (*body)(void);
+    void (*body)(void), (*reduce)(void); /* reduce: of split schedules */
     kiln_type a, b, out;
     int ta, tb, fast, ints;
     knob_value knob[KILN_KNOBS_MAX];
 } instance;
 
 static struct {
-    const kiln_arg *arg; /* of the main launch, behind the tensor maps */
+    const kiln_arg *arg; /* of the launch that runs, behind the tensor maps */
     tensor map[3];
     memory operand[3], workspace;
     u8 *work, *hits;
@@ -172,6 +172,63 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define TMA_STORE 1
 #define CLUSTER_N 2
 #define ORDER 1
+#include "tests/wgmma_sm90_emulated.h"
+/* ---- k in parts */
+#define NAME(x) split_##x
+#define SPLIT 3
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_pingpong_##x
+#define SPLIT 2
+#define PINGPONG 1
+#define TM 64
+#define TN 24
+#define STORE 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_tall_##x
+#define SPLIT 9
+#define CLUSTER_M 2
+#define TN 16
+#define ORDER 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_packed_##x /* rows of odd lengths */
+#define SPLIT 17
+#define TM 64
+#define TN 40
+#define CONSUMERS 1
+#define TRANSPOSE_B 0
+#define PACK_A 1
+#define PACK_B 1
+#define STORE 1
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_swap_##x
+#define SPLIT 4
+#define SWAP 1
+#define TM 24
+#define TN 128
+#define CLUSTER_M 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_swap_pingpong_##x
+#define SPLIT 33
+#define SWAP 1
+#define PINGPONG 1
+#define TM 8
+#define TN 128
+#define STORE 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_i8_##x
+#define SPLIT 5
+#define TA i8
+#define TO i32
+#define ACC_INT 1
+#define TM 256
+#define TN 16
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) split_fp8_##x
+#define SPLIT 2
+#define TA e4m3
+#define EIGHT_BIT_FLOAT 1
 #include "tests/wgmma_sm90_emulated.h"
 /* ---- orders */
 #define NAME(x) columns_##x
@@ -360,15 +417,16 @@ static void bind_maps(const kiln_program *program) {
 }
 
 /* The bodies name the arguments by position. */
-static void check_arguments(const kiln_program *program, const kiln_launch *l) {
-    static const kiln_arg_kind kinds[] = {KILN_ARG_I32, KILN_ARG_I32,    KILN_ARG_WORKSPACE,
-                                          KILN_ARG_I64, KILN_ARG_I64,    KILN_ARG_I64,
-                                          KILN_ARG_I64, KILN_ARG_OPERAND};
-    int maps = program->n_tensor_maps;
-    assert_int_equal(l->n_args, maps + 8);
-    for (int i = 0; i < l->n_args; i++)
-        assert_int_equal(l->arg[i].kind, i < maps ? KILN_ARG_TENSOR_MAP : kinds[i - maps]);
-    for (int i = 0; i < maps; i++) assert_int_equal(l->arg[i].index, i);
+static void check_arguments(const kiln_launch *l, int maps, const kiln_arg_kind first[3], int n) {
+    static const kiln_arg_kind rest[] = {KILN_ARG_I64, KILN_ARG_I64, KILN_ARG_I64, KILN_ARG_I64,
+                                         KILN_ARG_OPERAND};
+    assert_int_equal(l->n_args, maps + n);
+    for (int i = 0; i < maps; i++) {
+        assert_int_equal(l->arg[i].kind, KILN_ARG_TENSOR_MAP);
+        assert_int_equal(l->arg[i].index, i);
+    }
+    for (int i = 0; i < 3; i++) assert_int_equal(l->arg[maps + i].kind, first[i]);
+    for (int i = 0; i < n - 3; i++) assert_int_equal(l->arg[maps + 3 + i].kind, rest[i]);
 }
 
 /* ---- one run */
@@ -426,8 +484,6 @@ static emulation emulation_of(const instance *x, const kiln_problem *p, const ki
                        .products = t->products,
                        .resident = t->resident,
                        .forget = t->forget,
-                       .launch = &program->launch[program->n_launches - 1],
-                       .body = x->body,
                        .x_type = swap ? x->b : x->a,
                        .y_type = swap ? x->a : x->b,
                        .x_across = swap ? b_across : a_across,
@@ -436,8 +492,9 @@ static emulation emulation_of(const instance *x, const kiln_problem *p, const ki
                        .result = job.operand[MATMUL_OUT].data,
                        .hits = job.hits,
                        .result_elements = kiln_operand_elements(&p->operand[MATMUL_OUT]),
-                       .flags = (const u32 *)(void *)job.work,
-                       .flags_count = program->workspace_zeroed / 4};
+                       .work = job.work,
+                       .work_bytes = program->workspace_bytes,
+                       .flags_bytes = program->workspace_zeroed};
 }
 
 /* A matrix as float, dense. */
@@ -505,20 +562,35 @@ static bool rest_untouched(const kiln_problem *p, const kiln_program *program, c
     return true;
 }
 
+/* What runs before main, main, and what runs after it. NULL, or what went wrong. */
+static const char *run_launches(const instance *x, const kiln_problem *p,
+                                const kiln_program *program, emulation *set) {
+    static const kiln_arg_kind main_kinds[] = {KILN_ARG_I32, KILN_ARG_I32, KILN_ARG_WORKSPACE},
+                               reduce_kinds[] = {KILN_ARG_WORKSPACE, KILN_ARG_I32, KILN_ARG_I32};
+    const char *broke = NULL;
+    for (int i = 0; i < program->n_launches && !broke; i++) {
+        const kiln_launch *l = &program->launch[i];
+        bool is_main = !strcmp(l->entry, "main"), is_reduce = !strcmp(l->entry, "reduce");
+        int maps = is_main ? program->n_tensor_maps : 0, o = l->arg[0].index;
+        if (!is_main && !is_reduce) {
+            pack(l, p->operand[o].type, o == MATMUL_A ? x->ta : !x->tb);
+            continue;
+        }
+        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main && x->reduce ? 5 : 8);
+        job.arg = l->arg + maps;
+        set->launch = l, set->body = is_main ? x->body : x->reduce;
+        broke = emulated_run(set);
+    }
+    return broke;
+}
+
 /* False, and why, when the run breaks a rule or gives a wrong result. */
 static bool try(const instance *x, const kiln_problem *p, const kiln_program *program,
                 const kiln_schedule *s, const trial *t, char why[2048]) {
     hold_operands(p, program, t->seed);
     bind_maps(program);
-    const kiln_launch *l = &program->launch[program->n_launches - 1];
-    check_arguments(program, l);
-    for (int i = 0; i + 1 < program->n_launches; i++) {
-        int o = program->launch[i].arg[0].index;
-        pack(&program->launch[i], p->operand[o].type, o == MATMUL_A ? x->ta : !x->tb);
-    }
-    job.arg = l->arg + program->n_tensor_maps;
     emulation set = emulation_of(x, p, s, program, t);
-    const char *broke = emulated_run(&set);
+    const char *broke = run_launches(x, p, program, &set);
     if (broke) snprintf(why, 2048, "%s", broke);
     bool right = !broke && results_right(p, why) && rest_untouched(p, program, why);
     free_operands();
@@ -629,6 +701,19 @@ static void test_shared_tiles(void **state) {
     check(&stream_tma_instance, "m=260 n=152 k=200", 4);
 }
 
+static void test_parts(void **state) {
+    (void)state;
+    check(&split_instance, "m=260 n=40 k=400", 4);
+    check(&split_instance, "m=3 n=8 k=130 lda=136 ldb=136", 6);
+    check(&split_pingpong_instance, "m=200 n=46 k=264 batch=2 ldo=50", 3);
+    check(&split_tall_instance, "m=300 n=40 k=520", 6);
+    check(&split_packed_instance, "m=67 n=41 k=1057", 5);
+    check(&split_swap_instance, "m=40 n=264 k=500 lda=504 ldb=504", 4);
+    check(&split_swap_pingpong_instance, "m=5 n=131 k=2100 batch=2 lda=2104 ldb=2104", 7);
+    check(&split_i8_instance, "m=300 n=24 k=1200 batch=2", 4);
+    check(&split_fp8_instance, "m=140 n=40 k=400", 3);
+}
+
 static void test_orders(void **state) {
     (void)state;
     check(&columns_instance, "m=200 n=56 k=64", 5);
@@ -661,13 +746,25 @@ static void test_types(void **state) {
     check(&tf32_instance, "m=140 n=40 k=100", 3);
 }
 
+static int split_of(const instance *x) {
+    kiln_schedule s = schedule_of(x);
+    return kiln_schedule_get(&s, "split");
+}
+
+/* Up to 6 slots, the last of any length; up to 3 for each part, the last part of any number. */
+static int random_depth(int tk, int split, u64 random) {
+    int each = split == 1 ? 6 : 1 + (int)(random % 3), last = 1 + (int)(random / 3 % (u64)each);
+    int slots = split == 1 ? last : each * (split - 1) + last;
+    return slots * tk - (int)(random / 100 % (u64)tk);
+}
+
 /* Sizes at random for every schedule; rows of operands are as long as TMA wants them. */
 static void random_sizes(const instance *x, u64 seed, int i, char sizes[160]) {
     u64 r = 100 * (u64)i;
     int tm = x->knob[0].value, tn = x->knob[1].value, tk = x->knob[2].value;
     int m = 1 + (int)(kiln_random64(seed, r) % (u64)(2 * tm + tm / 2));
     int n = 1 + (int)(kiln_random64(seed, r + 1) % (u64)(3 * tn));
-    int k = 1 + (int)(kiln_random64(seed, r + 2) % (u64)(6 * tk));
+    int k = random_depth(tk, split_of(x), kiln_random64(seed, r + 2));
     int lda = ((x->ta ? m : k) + 15) / 16 * 16, ldb = ((x->tb ? k : n) + 15) / 16 * 16;
     n = (n + 7) / 8 * 8;
     ldb = x->tb ? ldb : (n + 15) / 16 * 16;
@@ -687,7 +784,9 @@ static void test_random_sizes(void **state) {
         &tt_instance,          &packed_instance,      &i8_instance,
         &i8_stream_instance,   &fp8_instance,         &fp8_pingpong_instance,
         &fp8_fast_instance,    &tf32_instance,        &stream_pingpong_instance,
-        &stream_more_instance};
+        &stream_more_instance, &split_instance,       &split_pingpong_instance,
+        &split_tall_instance,  &split_packed_instance, &split_swap_instance,
+        &split_swap_pingpong_instance, &split_i8_instance, &split_fp8_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -726,6 +825,8 @@ static void test_omissions_are_noticed(void **state) {
         {GROUP_SYNC, &stream_instance, "m=128 n=32 k=520", 3},
         {FLAG_TAKE, &stream_instance, "m=128 n=32 k=520", 3},
         {FLAG_CLEAR, &stream_instance, "m=128 n=32 k=520", 3},
+        {GROUP_SYNC, &split_tall_instance, "m=256 n=16 k=576", 2},
+        {PREVIOUS, &split_instance, "m=128 n=32 k=192", 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof omission / sizeof *omission; i++) {
@@ -784,7 +885,8 @@ static void test_instruction(void **state) {
 static void test_compiles(void **state) {
     static const instance *const some[] = {
         &square_instance,       &swap_stream_instance, &tma_narrow_instance, &tn_instance,
-        &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance};
+        &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance,
+        &split_packed_instance, &split_swap_pingpong_instance, &split_i8_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};
@@ -813,6 +915,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedules),    cmocka_unit_test(test_clusters),
         cmocka_unit_test(test_swapped),      cmocka_unit_test(test_shared_tiles),
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_orders),       cmocka_unit_test(test_tma_stores),
         cmocka_unit_test(test_layouts),      cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes), cmocka_unit_test(test_omissions_are_noticed),

@@ -33,6 +33,9 @@
 #ifndef STREAM
 #define STREAM 0
 #endif
+#ifndef SPLIT
+#define SPLIT 1
+#endif
 #ifndef TMA_STORE
 #define TMA_STORE 0
 #endif
@@ -86,8 +89,9 @@
 #define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
 
 /* Statements that tell where they are evaluated. */
+#define FINISH (SPLIT > 1 && STORE > 4 ? 4 : STORE)
 FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum) {
-    for (int e = 0; e < STORE; e++) {
+    for (int e = 0; e < FINISH; e++) {
         i64 at = batch * stride_o + row * ldo + col + e;
         emulate_result(at, row < m && col + e < n);
         kiln_type_write(CAT(KILN_TYPE_, TO), &p_out[at],
@@ -173,13 +177,20 @@ FUNC void NAME(put_pair)(u32 at, float a, float b) { emulate_put_pair(at, a, b);
 FUNC void NAME(flag_raise)(u32 *flag) { emulate_flag_raise(flag); }
 FUNC void NAME(flag_take)(u32 *flag) { emulate_flag_take(flag); }
 FUNC void NAME(flag_clear)(u32 *flag) { emulate_flag_clear(flag); }
-FUNC NAME(quad) NAME(partial_read)(const NAME(quad) * p) { return *p; }
-FUNC void NAME(partial_write)(NAME(quad) * p, NAME(quad) v) { *p = v; }
+FUNC NAME(quad) NAME(partial_read)(const NAME(quad) * p) {
+    emulate_workspace(p, sizeof *p);
+    return *p;
+}
+FUNC void NAME(partial_write)(NAME(quad) * p, NAME(quad) v) {
+    emulate_workspace(p, sizeof *p);
+    *p = v;
+}
 
 #include "kernels/matmul/wgmma_sm90/instruction.cuh"
 #include "kernels/matmul/wgmma_sm90/multiply.cuh"
 #include "kernels/matmul/wgmma_sm90/order.cuh"
 #include "kernels/matmul/wgmma_sm90/epilogue.cuh"
+#include "kernels/matmul/wgmma_sm90/split.cuh"
 #include "kernels/matmul/wgmma_sm90/kernel.cuh"
 
 /* One thread of the launch, with the arguments that the program gives it. */
@@ -190,12 +201,27 @@ static void NAME(body)(void) {
 #if TMA_STORE
      job.map[2],
 #endif
-     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i, g[5].value.i,
+     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i
+#if SPLIT == 1
+     , g[5].value.i, g[6].value.i, (void *)job.operand[MATMUL_OUT].data
+#endif
+    );
+}
+
+#if SPLIT > 1
+static void NAME(reduce_body)(void) {
+    const kiln_arg *g = job.arg;
+    NAME(reduce)
+    (job.work, (int)g[1].value.i, (int)g[2].value.i, g[3].value.i, g[4].value.i, g[5].value.i,
      g[6].value.i, (void *)job.operand[MATMUL_OUT].data);
 }
+#endif
 
 static const instance NAME(instance) = {
     .body = NAME(body),
+#if SPLIT > 1
+    .reduce = NAME(reduce_body),
+#endif
     .a = CAT(KILN_TYPE_, TA),
     .b = CAT(KILN_TYPE_, TB),
     .out = CAT(KILN_TYPE_, TO),
@@ -215,6 +241,7 @@ static const instance NAME(instance) = {
              {"group", GROUP},
              {"order", ORDER},
              {"stream", STREAM},
+             {"split", SPLIT},
              {"tma_store", TMA_STORE},
              {"store", STORE},
              {"evict", EVICT},
@@ -234,6 +261,7 @@ static const instance NAME(instance) = {
 #undef EVICT_FIRST
 #undef EVICT_LAST
 #undef MAIN_PARAMS /* the body has two of them */
+#undef MAIN_EPILOGUE
 #undef EPILOGUE_PARAMS
 #undef EPILOGUE_ARGS
 #undef NAME
@@ -249,6 +277,7 @@ static const instance NAME(instance) = {
 #undef GROUP
 #undef ORDER
 #undef STREAM
+#undef SPLIT
 #undef TMA_STORE
 #undef STORE
 #undef EVICT

@@ -328,10 +328,16 @@ static void emit_pack(kiln_text *out, const matmul *v, const char *entry, bool t
                      kiln_embedded("kernels/matmul/pack.k.c"));
 }
 
+/* FINISH of parameters.cuh */
+static int finish_columns(const kiln_schedule *s) {
+    int store = kiln_schedule_get(s, "store");
+    return kiln_schedule_get(s, "split") > 1 && store > 4 ? 4 : store;
+}
+
 static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *out, kiln_error *e) {
     static const char *const layers[] = {"parameters", "instruction", "multiply",
-                                         "order",      "epilogue",    "kernel"};
+                                         "order",      "epilogue",    "split", "kernel"};
     kiln_schedule filled = *schedule, *s = &filled;
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);
@@ -343,7 +349,7 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", eight_bit_float(v.a));
     kiln_emit_define(out, &undefs, "FAST", "%d", v.fast);
     kiln_emit_define(out, &undefs, "OUT_BYTES", "%d", (int)kiln_type_bytes(v.out));
-    kiln_matmul_emit_epilogue(out, p, "finish", kiln_schedule_get(s, "store"));
+    kiln_matmul_emit_epilogue(out, p, "finish", finish_columns(s));
     if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value(out, p, "value", 2);
     emit_wgmma(out, &v, s);
     for (int i = 0; i < (int)(sizeof layers / sizeof *layers); i++) {

@@ -14,6 +14,7 @@ enum {
     GROUP,
     ORDER,
     STREAM,
+    SPLIT,
     TMA_STORE,
     STORE,
     EVICT,
@@ -35,6 +36,7 @@ static const kiln_knob knobs[] = {
     [ORDER] = {"order", 0, "walk of the tiles: 0 groups of rows, 1 of columns, 2 Hilbert's curve"},
     [STREAM] = {"stream", 0,
                 "1: tiles beyond whole waves are cut along k, equally for all; 2: and a wave more"},
+    [SPLIT] = {"split", 1, "parts of k, whose sums a second launch adds"},
     [TMA_STORE] = {"tma_store", 0, "1: results leave through shared memory and TMA"},
     [STORE] = {"store", 8, "columns finished together: 8, 4, 2 or 1"},
     [EVICT] = {"evict", 0, "operand that the L2 cache drops first: 0 neither, 1 b, 2 a"},
@@ -126,7 +128,8 @@ static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
     } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},      {CONSUMERS, 1, 3},
                  {PINGPONG, 0, 1},  {SWAP, 0, 1},       {STAGES, 2, STAGES_MOST},    {CLUSTER_M, 1, 8},
                  {CLUSTER_N, 1, 8}, {GROUP, 1, 1024},   {ORDER, 0, 2},      {STREAM, 0, 2},
-                 {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},     {PACK_A, 0, 1},
+                 {SPLIT, 1, 128},   {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},
+                 {PACK_A, 0, 1},
                  {PACK_B, 0, 1}};
     for (int i = 0; i < (int)(sizeof range / sizeof *range); i++)
         if (!in_range(s, range[i].knob, range[i].least, range[i].most, why)) return false;
@@ -135,6 +138,19 @@ static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
     if (s->value[ORDER] == 2 && group & (group - 1))
         return kiln_matmul_no(why, "Hilbert's curve needs a group that is a power of 2, not %d",
                               group);
+    return true;
+}
+
+static bool legal_together(const kiln_schedule *s, kiln_text *why) {
+    const int *k = s->value;
+    if (k[SPLIT] == 1) return true;
+    if (k[STREAM])
+        return kiln_matmul_no(why, "split=%d and stream=%d both cut tiles along k: use one of them",
+                              k[SPLIT], k[STREAM]);
+    if (k[TMA_STORE])
+        return kiln_matmul_no(why, "split=%d leaves sums to be added, which TMA does not store: "
+                                   "tma_store=0",
+                              k[SPLIT]);
     return true;
 }
 
@@ -239,7 +255,7 @@ static bool legal_store(const kiln_problem *p, const matmul *v, const kiln_sched
 /* ---- geometry: persistent blocks */
 
 typedef struct grid {
-    int64_t tiles, k_blocks, clusters; /* tiles: of a cluster */
+    int64_t tiles, items, k_blocks, clusters; /* tiles: of a cluster; items: their parts */
 } grid;
 
 static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -261,18 +277,53 @@ static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule 
     grid g = {.tiles = ceiling(v->m, (int64_t)k[TM] * k[CLUSTER_M]) *
                        ceiling(v->n, (int64_t)k[TN] * k[CLUSTER_N]) * v->batch,
               .k_blocks = ceiling(v->k, k[TK])};
+    g.items = g.tiles * k[SPLIT];
     int64_t room = resident_clusters(caps, x->cluster);
     if (k[STREAM])
         g.clusters = g.tiles * g.k_blocks < room ? g.tiles * g.k_blocks : room;
     else
-        g.clusters = ceiling(g.tiles, ceiling(g.tiles, room));
+        g.clusters = ceiling(g.items, ceiling(g.items, room));
     return g;
+}
+
+/* The launch that adds parts: a lane has 4 columns of a row. `groups` of `adders` warps each make a
+ * block, as many as leave each unit two blocks. The names are those of split.cuh. */
+typedef struct reduction {
+    int64_t pieces, part_bytes;
+    int adders, groups;
+} reduction;
+
+static reduction reduction_of(const matmul *v, const kiln_caps *caps, int split) {
+    int64_t rows = v->m * v->batch;
+    reduction r = {.pieces = rows * ceiling(v->n, 4),
+                   .part_bytes = rows * ceiling(v->n, 8) * 8 * 4,
+                   .adders = split >= 32 ? 8 : split >= 16 ? 4 : split >= 8 ? 2 : 1};
+    r.groups = 8 / r.adders;
+    while (r.groups > 1 && r.pieces / (32 * r.groups) < 2 * caps->units) r.groups /= 2;
+    return r;
+}
+
+static bool legal_split(const matmul *v, const kiln_schedule *s, const grid *g,
+                        const kiln_caps *caps, kiln_text *why) {
+    int split = s->value[SPLIT];
+    if (split == 1) return true;
+    if (ceiling(g->k_blocks, split) * (split - 1) >= g->k_blocks)
+        return kiln_matmul_no(why, "split=%d: k=%lld has %lld slots of %d, which leaves parts empty",
+                              split, (long long)v->k, (long long)g->k_blocks, s->value[TK]);
+    reduction r = reduction_of(v, caps, split);
+    int64_t room = caps->memory_bytes > 0 ? caps->memory_bytes / 4 : INT64_MAX;
+    if (r.pieces > 1 << 30 || r.part_bytes > room / split)
+        return kiln_matmul_no(why, "split=%d: the sums of %lld x %lld results are too many to keep",
+                              split, (long long)(v->m * v->batch), (long long)v->n);
+    return true;
 }
 
 static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, kiln_text *why) {
     int64_t most = 1 << 30;
-    if (v->m > most || v->n > most || v->k > most || g->tiles > most)
-        return kiln_matmul_no(why, "m, n, k and the number of tiles must not exceed %lld here",
+    if (v->m > most || v->n > most || v->k > most || g->items > most)
+        return kiln_matmul_no(why,
+                              "m, n, k and the number of tiles and their parts must not exceed "
+                              "%lld here",
                               (long long)most);
     if ((s->value[PACK_A] || s->value[PACK_B]) && v->batch > 65535)
         return kiln_matmul_no(why, "batch is more than 65535: too many to pack");
@@ -297,12 +348,12 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     if (!in_range(s, STAGES, 2, STAGES_MOST, why)) return false;
     shape x = shape_of(&v, s);
-    if (!legal_tile(s, &x, why) || !legal_registers(s, &x, why) || !legal_shared(&x, caps, why) ||
+    if (!legal_together(s, why) || !legal_tile(s, &x, why) || !legal_registers(s, &x, why) || !legal_shared(&x, caps, why) ||
         !legal_cluster(&x, caps, why) || !legal_maps(&v, s, caps, why) ||
         !legal_store(p, &v, s, &x, caps, why))
         return false;
     grid g = grid_of(&v, caps, s, &x);
-    return legal_sizes(&v, s, &g, why);
+    return legal_sizes(&v, s, &g, why) && legal_split(&v, s, &g, caps, why);
 }
 
 /* ---- launches */
@@ -375,14 +426,35 @@ static void add_operand(kiln_program *out, const kiln_problem *p, int o, const k
 }
 
 /* Flags and partial sums lie first, packed operands behind them. */
-static void add_shared_sums(kiln_program *out, const kiln_schedule *s, const shape *x,
-                            const grid *g) {
+static void add_shared_sums(kiln_program *out, const matmul *v, const kiln_caps *caps,
+                            const kiln_schedule *s, const shape *x, const grid *g) {
     const int *k = s->value;
+    if (k[SPLIT] > 1)
+        out->workspace_bytes =
+            ceiling(k[SPLIT] * reduction_of(v, caps, k[SPLIT]).part_bytes, 256) * 256;
     if (!k[STREAM]) return;
     int64_t sets = g->clusters * x->cluster * (k[PINGPONG] ? 1 : k[CONSUMERS]);
     out->workspace_zeroed = ceiling(sets * 4, 256) * 256;
     out->workspace_bytes =
         out->workspace_zeroed + ceiling(sets * x->x_wg * x->y_tile * 4, 256) * 256;
+}
+
+/* Its blocks start while those of main run, and wait for them: where few are enough for the whole
+ * result, each asks for so much shared memory that idle units do not take more than their share. */
+static void add_reduction(kiln_program *out, const kiln_problem *p, const kiln_caps *caps,
+                          const kiln_schedule *s) {
+    matmul v = kiln_matmul_view(p);
+    reduction r = reduction_of(&v, caps, s->value[SPLIT]);
+    int64_t blocks = ceiling(r.pieces, 32 * r.groups), units = caps->units > 0 ? caps->units : 1;
+    int64_t share = caps->shared_unit_bytes / (ceiling(blocks, units) + 1); /* so one more is none */
+    int threads = 32 * r.groups * r.adders, staged = r.adders > 1 ? threads * 16 : 0;
+    kiln_launch *l = launch(out, "reduce", blocks, 1, threads);
+    l->shared_bytes = (uint32_t)(share > staged ? share / 16 * 16 : staged);
+    l->dependent = true;
+    kiln_matmul_arg_workspace(l);
+    kiln_matmul_arg_i32(l, (int32_t)v.batch);
+    kiln_matmul_arg_i32(l, r.groups);
+    kiln_matmul_arg_epilogue(l, p);
 }
 
 static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
@@ -395,7 +467,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     grid g = grid_of(&v, caps, s, &x);
     const int *k = s->value;
     *out = (kiln_program){0};
-    add_shared_sums(out, s, &x, &g);
+    add_shared_sums(out, &v, caps, s, &x, &g);
     int side_x = k[SWAP] ? MATMUL_B : MATMUL_A, side_y = k[SWAP] ? MATMUL_A : MATMUL_B;
     add_operand(out, p, side_x, s, k[SWAP] ? k[PACK_B] : k[PACK_A], x.x_tile, x.cluster_y,
                 x.x_across);
@@ -413,7 +485,13 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     kiln_matmul_arg_i32(l, (int32_t)v.k);
     kiln_matmul_arg_i32(l, (int32_t)v.batch);
     kiln_matmul_arg_workspace(l);
-    kiln_matmul_arg_epilogue(l, p);
+    if (k[SPLIT] == 1) {
+        kiln_matmul_arg_epilogue(l, p);
+    } else {
+        kiln_matmul_arg_i64(l, v.m);
+        kiln_matmul_arg_i64(l, v.n);
+        add_reduction(out, p, caps, s);
+    }
     return KILN_OK;
 }
 

@@ -5,23 +5,44 @@
 #define GROUP_BARRIER(wg) (1 + (wg)) /* named barriers; 0 is everybody's */
 #define TURN_BARRIER(wg) (5 + (wg))
 
+/* Two lanes whose numbers differ in the bits `lanes` exchange pairs: the lower one then has both
+ * low pairs, the upper one both high pairs. */
+FUNC void NAME(trade)(ACC *low, ACC *high, bool upper, int lanes) {
+    UNROLL for (int e = 0; e < 2; e++) {
+        const ACC got = NAME(exchange)(upper ? low[e] : high[e], lanes);
+        if (upper) low[e] = got;
+        else high[e] = got;
+    }
+}
+
 #if SWAP
-/* x runs along the result's rows: 16 lines of y at a time lie in shared memory as lines of the
- * result, 4 words apart in banks, and are finished by all threads of the consumer. */
+/* x runs along the result's rows: 16 lines of y, from y line c of the tile on, lie in shared memory
+ * as lines of the result, 4 words apart in banks. */
+FUNC void NAME(stage_lines)(const ACC *sum, int c, ACC *stage, int wg) {
+    const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
+    NAME(group_sync)(GROUP_BARRIER(wg), 128);
+    UNROLL for (int j = 0; j < 16 && c + j < Y_TILE; j += 8) {
+        const ACC *s = sum + (c + j) / 2;
+        ACC *at = stage + (j + 2 * t) * STAGE_PITCH + warp * 16 + g;
+        at[0] = s[0], at[STAGE_PITCH] = s[1];
+        at[8] = s[2], at[STAGE_PITCH + 8] = s[3];
+    }
+    NAME(group_sync)(GROUP_BARRIER(wg), 128);
+}
+#endif
+
+#if SPLIT > 1
+/* split.cuh: sums go to the workspace */
+#elif SWAP
+/* The staged lines are finished by all threads of the consumer. */
 FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int batch,
                       EPILOGUE_PARAMS) {
-    const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
+    const int thread = THREAD(0) % 128;
     ACC *stage = (ACC *)(pool + STAGING) + wg * 16 * STAGE_PITCH;
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         UNROLL for (int c = 0; c < Y_TILE; c += 16) {
-            NAME(group_sync)(GROUP_BARRIER(wg), 128);
-            UNROLL for (int j = 0; j < 16 && c + j < Y_TILE; j += 8) {
-                const ACC *s = sum[i] + (c + j) / 2;
-                ACC *at = stage + (j + 2 * t) * STAGE_PITCH + warp * 16 + g;
-                at[0] = s[0], at[STAGE_PITCH] = s[1];
-                at[8] = s[2], at[STAGE_PITCH + 8] = s[3];
-            }
-            NAME(group_sync)(GROUP_BARRIER(wg), 128);
+            if (y0 + c >= m) break; /* nor has any thread of the consumer lines left */
+            NAME(stage_lines)(sum[i], c, stage, wg);
             const int y = c + thread / 8, row = y0 + y, col = x0 + i * 64 + thread % 8 * 8;
             const ACC *from = stage + thread / 8 * STAGE_PITCH + thread % 8 * 8;
             if (y < Y_TILE && row < m) {
@@ -92,13 +113,6 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
 #else
 /* Four lanes exchange what they hold of 32 columns, so that each has 8 adjacent ones: lane t those
  * from 8 t on. In v, pair j is of columns 8 j + 2 t before, of columns 2 j of lane t's 8 after. */
-FUNC void NAME(trade)(ACC *low, ACC *high, bool upper, int lanes) {
-    UNROLL for (int e = 0; e < 2; e++) {
-        const ACC got = NAME(exchange)(upper ? low[e] : high[e], lanes);
-        if (upper) low[e] = got;
-        else high[e] = got;
-    }
-}
 FUNC void NAME(transpose)(ACC *v, int t) {
     NAME(trade)(v, v + 2, t & 1, 1);
     NAME(trade)(v + 4, v + 6, t & 1, 1);
@@ -170,10 +184,13 @@ FUNC u32 *NAME(awaited)(const NAME(walk) *w, int r, int tile_end, int rank, u8 *
 FUNC void NAME(collect)(ACC (*sum)[SUMS], const NAME(walk) *w, int rank, u8 *work, int wg) {
     const int tile_end = (w->tile - w->whole + 1) * w->k_blocks, thread = THREAD(0) % 128;
     const int first = w->clusters - w->cluster; /* the share after this cluster's */
-    /* All flags are waited for at once, a thread each. */
+    /* All flags are waited for at once, a thread each; a flag is raised once in a launch, so whoever
+     * has seen it may take it down. */
     for (int r = first + thread; r < w->clusters; r += 128) {
         u32 *flag = NAME(awaited)(w, r, tile_end, rank, work, wg);
-        if (flag) NAME(flag_take)(flag);
+        if (!flag) continue;
+        NAME(flag_take)(flag);
+        NAME(flag_clear)(flag);
     }
     NAME(group_sync)(GROUP_BARRIER(wg), 128);
     for (int r = first; r < w->clusters && NAME(share)(w, r) < tile_end; r++) {
@@ -187,11 +204,6 @@ FUNC void NAME(collect)(ACC (*sum)[SUMS], const NAME(walk) *w, int rank, u8 *wor
                 UNROLL for (int e = 0; e < 4; e++) sum[i][j + e] += v[e];
             }
         }
-    }
-    NAME(group_sync)(GROUP_BARRIER(wg), 128);
-    for (int r = first + thread; r < w->clusters; r += 128) {
-        u32 *flag = NAME(awaited)(w, r, tile_end, rank, work, wg);
-        if (flag) NAME(flag_clear)(flag);
     }
 }
 #endif

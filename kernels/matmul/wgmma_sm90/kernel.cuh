@@ -56,9 +56,15 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 #define MAIN_PARAMS MAP_PARAM(map_x), MAP_PARAM(map_y)
 #endif
 
+#if SPLIT > 1
+#define MAIN_EPILOGUE i64 m, i64 n
+#else
+#define MAIN_EPILOGUE EPILOGUE_PARAMS
+#endif
+
 /* grid: a multiple of CLUSTER, at most what runs at once. */
 ENTRY(THREADS)
-NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, EPILOGUE_PARAMS) {
+NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
     POOL(NAME(pool));
     if (m <= 0 || n <= 0) return;
     const u32 pool = SHARED_BASE(NAME(pool));
@@ -122,7 +128,10 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, EPILOGUE_PARAMS) {
             int x0, y0, batch;
             NAME(walk_place)(&w, rank, &x0, &y0, &batch);
             x0 += first;
-#if SWAP
+#if SPLIT > 1
+            NAME(leave_part)(sum, NAME(pool), wg, x0, y0, (int)m, n,
+                             NAME(part_at)(work, w.part * batches + batch, m, n));
+#elif SWAP
             NAME(drain)(sum, NAME(pool), wg, x0, y0, batch, EPILOGUE_ARGS);
 #elif TMA_STORE
             NAME(drain)(sum, &map_out, pool, wg, x0, y0, batch, EPILOGUE_ARGS);

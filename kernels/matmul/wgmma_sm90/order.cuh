@@ -9,6 +9,7 @@ typedef struct {
     int whole;             /* tiles before this one are taken whole, those after it in parts */
     int unit, end;         /* this cluster's part of those, in slots of k */
     int tile, from, to;    /* out: the current item, slots [from, to) of the tile */
+    int part;              /* out: which of SPLIT parts that is */
 } NAME(walk);
 
 /* Parts of the streamed tiles, in equal shares. A cluster needs sums of the one before it in the
@@ -26,7 +27,8 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
     w->cluster = BLOCK(0) / CLUSTER;
     w->clusters = BLOCKS(0) / CLUSTER;
     w->next = w->cluster;
-    w->whole = w->tiles;
+    w->whole = w->tiles * SPLIT;
+    w->part = 0;
 #if STREAM
     /* What whole waves leave over is shared, with STREAM 2 together with the last whole wave. */
     w->whole = max(w->tiles / w->clusters - (STREAM - 1), 0) * w->clusters;
@@ -39,8 +41,16 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
 FUNC bool NAME(walk_next)(NAME(walk) *w) {
     if (w->next < w->whole) {
         w->tile = w->next;
-        w->next += w->clusters;
         w->from = 0, w->to = w->k_blocks;
+#if SPLIT > 1
+        /* All tiles of a part, then the next: clusters that run together share lines of operands,
+         * and the shorter last part comes last. */
+        const int slots = (w->k_blocks + SPLIT - 1) / SPLIT;
+        w->tile = w->next % w->tiles;
+        w->part = w->next / w->tiles;
+        w->from = w->part * slots, w->to = min(w->from + slots, w->k_blocks);
+#endif
+        w->next += w->clusters;
         return true;
     }
 #if STREAM

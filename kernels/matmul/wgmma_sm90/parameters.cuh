@@ -17,13 +17,15 @@
  *   multiply.cuh     ring, descriptors, the k loop of a tile
  *   order.cuh        which tile, and which part of k, comes next
  *   epilogue.cuh     from accumulators to memory
+ *   split.cuh        sums of parts of k, and the launch that adds them
  *   kernel.cuh       the two roles
  * The emitter puts before them: the knobs below, what matmul.h's kiln_matmul_emit_problem lists,
- * NAME(finish) for STORE elements, NAME(value) for 2, and NAME(wgmma).
+ * NAME(finish) for FINISH elements, NAME(value) for 2, and NAME(wgmma).
  *
  * The blocks are persistent: block c takes tiles c, c + blocks, ... With STREAM the tiles that
  * would not fill a last wave (STREAM 2: and one wave more) are cut along k instead, in equal parts
- * for all blocks (order.cuh). */
+ * for all blocks (order.cuh). With SPLIT every tile is that many items, each a run of slots of k;
+ * their sums go to the workspace, and a second launch adds them and finishes (split.cuh). */
 #define ELEMENT ((int)sizeof(STORAGE(TA)))
 #define LINE 128 /* bytes of a line of a tile: what TMA's widest swizzle spans */
 #define PER_LINE (LINE / ELEMENT)
@@ -60,3 +62,6 @@
 #define STAGED (SWAP ? CONSUMERS * 16 * STAGE_PITCH * 4 : TMA_STORE ? CONSUMERS * 4 * 2 * 2048 : 0)
 #define STAGING (STAGES * SLOT)
 #define BARRIERS (STAGING + (STAGED + 1023) / 1024 * 1024)
+
+/* Columns that NAME(finish) takes: of added parts a thread has 4. */
+#define FINISH (SPLIT > 1 && STORE > 4 ? 4 : STORE)
