@@ -392,12 +392,12 @@ static void free_operands(void) {
 /* ---- what the program's launches do */
 
 /* pack.k.c has a test of its own; here a loop does what its arguments say. */
-static void pack(const kiln_launch *l, kiln_type type, bool transpose) {
-    const kiln_arg *g = l->arg + 2;
+static void pack(const kiln_arg *source, i64 batch, kiln_type type, bool transpose) {
+    const kiln_arg *g = source + 1;
     i64 offset = g[0].value.i, rows = g[1].value.i, cols = g[2].value.i, ld = g[3].value.i,
-        stride = g[4].value.i, pitch = g[5].value.i, batch = g[6].value.i;
+        stride = g[4].value.i, pitch = g[5].value.i;
     i64 element = (i64)kiln_type_bytes(type);
-    const u8 *from = job.operand[l->arg[0].index].data;
+    const u8 *from = job.operand[source->index].data;
     for (i64 b = 0; b < batch; b++)
         for (i64 r = 0; r < rows; r++)
             for (i64 c = 0; c < pitch; c++) {
@@ -571,9 +571,14 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
     for (int i = 0; i < program->n_launches && !broke; i++) {
         const kiln_launch *l = &program->launch[i];
         bool is_main = !strcmp(l->entry, "main"), is_reduce = !strcmp(l->entry, "reduce");
-        int maps = is_main ? program->n_tensor_maps : 0, o = l->arg[0].index;
+        int maps = is_main ? program->n_tensor_maps : 0;
         if (!is_main && !is_reduce) {
-            pack(l, p->operand[o].type, o == MATMUL_A ? x->ta : !x->tb);
+            for (int j = 0; j < l->n_args; j++) {
+                int o = l->arg[j].index;
+                if (l->arg[j].kind == KILN_ARG_OPERAND)
+                    pack(&l->arg[j], l->grid[1], p->operand[o].type,
+                         o == MATMUL_A ? x->ta : !x->tb);
+            }
             continue;
         }
         check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main && x->reduce ? 5 : 8);
@@ -774,19 +779,19 @@ static void random_sizes(const instance *x, u64 seed, int i, char sizes[160]) {
 
 static void test_random_sizes(void **state) {
     static const instance *const all[] = {
-        &coop_instance,        &pingpong_instance,    &three_instance,
-        &one_instance,         &deep_instance,        &tall_instance,
-        &wide_instance,        &square_instance,      &swap_instance,
-        &swap_flat_instance,   &swap_stream_instance, &stream_instance,
-        &stream_tall_instance, &stream_tma_instance,  &columns_instance,
-        &hilbert_instance,     &tma_instance,         &tma_wide_instance,
-        &tma_narrow_instance,  &nn_instance,          &tn_instance,
-        &tt_instance,          &packed_instance,      &i8_instance,
-        &i8_stream_instance,   &fp8_instance,         &fp8_pingpong_instance,
-        &fp8_fast_instance,    &tf32_instance,        &stream_pingpong_instance,
-        &stream_more_instance, &split_instance,       &split_pingpong_instance,
+        &coop_instance,        &pingpong_instance,     &three_instance,
+        &one_instance,         &deep_instance,         &tall_instance,
+        &wide_instance,        &square_instance,       &swap_instance,
+        &swap_flat_instance,   &swap_stream_instance,  &stream_instance,
+        &stream_tall_instance, &stream_tma_instance,   &columns_instance,
+        &hilbert_instance,     &tma_instance,          &tma_wide_instance,
+        &tma_narrow_instance,  &nn_instance,           &tn_instance,
+        &tt_instance,          &packed_instance,       &i8_instance,
+        &i8_stream_instance,   &fp8_instance,          &fp8_pingpong_instance,
+        &fp8_fast_instance,    &tf32_instance,         &stream_pingpong_instance,
+        &stream_more_instance, &split_instance,        &split_pingpong_instance,
         &split_tall_instance,  &split_packed_instance, &split_swap_instance,
-        &split_swap_pingpong_instance, &split_i8_instance, &split_fp8_instance};
+        &split_turns_instance, &split_i8_instance,     &split_fp8_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -885,8 +890,8 @@ static void test_instruction(void **state) {
 static void test_compiles(void **state) {
     static const instance *const some[] = {
         &square_instance,       &swap_stream_instance, &tma_narrow_instance, &tn_instance,
-        &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance,
-        &split_packed_instance, &split_swap_pingpong_instance, &split_i8_instance};
+        &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance,     &split_packed_instance,
+        &split_turns_instance,  &split_i8_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};

@@ -320,12 +320,25 @@ static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) 
     kiln_text_add(out, "                 : \"l\"(x), \"l\"(y), \"r\"(keep));\n}\n#endif\n");
 }
 
-static void emit_pack(kiln_text *out, const matmul *v, const char *entry, bool transpose) {
-    kiln_text_printf(out,
-                     "#define PACK_TYPE %s\n#define PACK_TRANSPOSE %d\n"
-                     "#define PACK_ENTRY NAME(%s)\n%s",
-                     kiln_type_name(v->a), transpose, entry,
-                     kiln_embedded("kernels/matmul/pack.k.c"));
+/* One kernel for what is packed, in the order of program(): the side of 64 first. */
+static void emit_pack(kiln_text *out, const matmul *v, const kiln_schedule *s) {
+    bool swap = kiln_schedule_get(s, "swap"), transpose[] = {v->ta, !v->tb};
+    bool packed[] = {kiln_schedule_get(s, "pack_a"), kiln_schedule_get(s, "pack_b")};
+    bool two = packed[0] && packed[1], same = two && transpose[0] == transpose[1];
+    for (int i = 0; i < 2; i++) {
+        int o = swap ? 1 - i : i;
+        bool last = i == 1 || !two;
+        if (!packed[o] || (same && !last)) continue;
+        kiln_text_printf(out,
+                         "#define PACK_TYPE %s\n#define PACK_TRANSPOSE %d\n"
+                         "#define PACK_PART NAME(pack_%c)\n",
+                         kiln_type_name(v->a), transpose[o], "ab"[o]);
+        if (last) kiln_text_add(out, "#define PACK_ENTRY NAME(pack)\n");
+        if (last && same) kiln_text_add(out, "#define PACK_TWO\n");
+        if (last && two && !same)
+            kiln_text_printf(out, "#define PACK_FIRST NAME(pack_%c)\n", "ba"[o]);
+        kiln_text_add(out, kiln_embedded("kernels/matmul/pack.k.c"));
+    }
 }
 
 /* FINISH of parameters.cuh */
@@ -336,14 +349,13 @@ static int finish_columns(const kiln_schedule *s) {
 
 static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *out, kiln_error *e) {
-    static const char *const layers[] = {"parameters", "instruction", "multiply",
-                                         "order",      "epilogue",    "split", "kernel"};
+    static const char *const layers[] = {"parameters", "instruction", "multiply", "order",
+                                         "epilogue",   "split",       "kernel"};
     kiln_schedule filled = *schedule, *s = &filled;
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);
     kiln_text undefs = {0};
-    if (kiln_schedule_get(s, "pack_a")) emit_pack(out, &v, "pack_a", v.ta);
-    if (kiln_schedule_get(s, "pack_b")) emit_pack(out, &v, "pack_b", !v.tb);
+    emit_pack(out, &v, s);
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
     kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", eight_bit_float(v.a));

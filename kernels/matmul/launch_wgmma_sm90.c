@@ -391,36 +391,64 @@ static kiln_launch *launch(kiln_program *out, const char *entry, int64_t blocks,
     return l;
 }
 
-/* The launch that copies an operand into the workspace, rows by k; pack.k.c says how. Returns the
- * copy's place as an operand. */
-static kiln_operand pack(kiln_program *out, const kiln_problem *p, int o, bool transpose,
-                         int64_t *offset) {
+/* What spares pack.k.c its divisions by `by`; s and the quotient's bound are explained there. */
+static int64_t reciprocal(int64_t by) {
+    int bits = 0;
+    while ((int64_t)1 << bits < by) bits++;
+    uint64_t whole = (uint64_t)1 << (31 + bits), d = by > 0 ? (uint64_t)by : 1;
+    return (int64_t)((whole + d - 1) / d + ((uint64_t)(31 + bits) << 32));
+}
+
+/* The blocks that copy rows x cols into lines of `pitch`, a piece (some lines) of each thread, as
+ * long as all run at once: 6 of 40 registers share an SM (transposing: 3, of which more would
+ * only wait for each other). Larger operands take more per thread. */
+static int64_t pack_blocks(int64_t rows, int64_t pitch, int64_t batch, int64_t element,
+                           bool transpose, int units, int64_t *by, int64_t *work) {
+    int64_t v = 16 / element, tiles = ceiling(rows, 8 * v), pieces = rows * (pitch / v);
+    int64_t once = batch * (transpose ? tiles * ceiling(pitch * element, 128)
+                                      : ceiling(pieces, 256));
+    bool small = once <= (int64_t)units * (transpose ? 3 : 6);
+    *work = transpose ? (small ? 4 / element : 4) : small ? 1 : 2;
+    *by = transpose ? reciprocal(tiles) : pieces >> 31 ? 0 : reciprocal(pitch / v);
+    return transpose ? tiles * ceiling(pitch, 32 * *work) : ceiling(pieces, 256 * *work);
+}
+
+/* Adds an operand to the launch that copies into the workspace, rows by k; pack.k.c says how. The
+ * launch is the first one, made for the first operand. Returns the copy's place as an operand. */
+static kiln_operand pack(kiln_program *out, const kiln_problem *p, const kiln_caps *caps, int o,
+                         bool transpose, int64_t *offset) {
     kiln_operand q = p->operand[o];
-    int64_t element = (int64_t)kiln_type_bytes(q.type), v = 16 / element;
+    int64_t element = (int64_t)kiln_type_bytes(q.type), v = 16 / element, by, work;
     int64_t rows = transpose ? q.cols : q.rows, cols = transpose ? q.rows : q.cols;
     int64_t pitch = ceiling(cols, v) * v;
-    int64_t blocks = transpose ? ceiling(rows, 8 * v) * ceiling(pitch, 128)
-                               : ceiling(rows * (pitch / v), 256 * 2);
-    kiln_launch *l = launch(out, o == MATMUL_A ? "pack_a" : "pack_b", blocks, q.batch, 256);
-    l->dependent = true;
+    int64_t blocks = pack_blocks(rows, pitch, q.batch, element, transpose, caps->units, &by, &work);
     *offset = out->workspace_bytes;
+    kiln_launch *l = &out->launch[0];
+    bool second = out->n_launches > 0;
+    if (!second) {
+        l = launch(out, "pack", 0, q.batch, 256);
+        l->dependent = true;
+        kiln_matmul_arg_workspace(l);
+    }
     kiln_matmul_arg_operand(l, o);
-    kiln_matmul_arg_workspace(l);
-    const int64_t rest[] = {*offset, rows, cols, q.ld, q.batch_stride, pitch, q.batch};
+    int64_t bytes = ((q.batch - 1) * q.batch_stride + (q.rows - 1) * q.ld + q.cols) * element;
+    const int64_t rest[] = {*offset, rows, cols, q.ld, q.batch_stride, pitch, bytes, by, work};
     for (int i = 0; i < (int)(sizeof rest / sizeof *rest); i++) kiln_matmul_arg_i64(l, rest[i]);
+    if (second) kiln_matmul_arg_i64(l, l->grid[0]);
+    l->grid[0] += (uint32_t)blocks;
     out->workspace_bytes += ceiling(q.batch * rows * pitch * element, 256) * 256;
     q.rows = rows, q.cols = cols, q.ld = pitch, q.batch_stride = rows * pitch;
     return q;
 }
 
 /* One of a and b: `tile` lines of it for a block, of which it loads a part. */
-static void add_operand(kiln_program *out, const kiln_problem *p, int o, const kiln_schedule *s,
-                        bool packed, int tile, int sharers, bool across) {
+static void add_operand(kiln_program *out, const kiln_problem *p, const kiln_caps *caps, int o,
+                        const kiln_schedule *s, bool packed, int tile, int sharers, bool across) {
     matmul v = kiln_matmul_view(p);
     int element = (int)kiln_type_bytes(v.a);
     int64_t offset = 0;
     kiln_operand q = p->operand[o];
-    if (packed) q = pack(out, p, o, o == MATMUL_A ? v.ta : !v.tb, &offset);
+    if (packed) q = pack(out, p, caps, o, o == MATMUL_A ? v.ta : !v.tb, &offset);
     add_map(out, &q, packed ? 255 : o, offset, LINE / element,
             across ? s->value[TK] : tile / sharers, 255);
 }
@@ -469,9 +497,9 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     *out = (kiln_program){0};
     add_shared_sums(out, &v, caps, s, &x, &g);
     int side_x = k[SWAP] ? MATMUL_B : MATMUL_A, side_y = k[SWAP] ? MATMUL_A : MATMUL_B;
-    add_operand(out, p, side_x, s, k[SWAP] ? k[PACK_B] : k[PACK_A], x.x_tile, x.cluster_y,
+    add_operand(out, p, caps, side_x, s, k[SWAP] ? k[PACK_B] : k[PACK_A], x.x_tile, x.cluster_y,
                 x.x_across);
-    add_operand(out, p, side_y, s, k[SWAP] ? k[PACK_A] : k[PACK_B], x.y_tile, x.cluster_x,
+    add_operand(out, p, caps, side_y, s, k[SWAP] ? k[PACK_A] : k[PACK_B], x.y_tile, x.cluster_x,
                 x.y_across);
     int piece = k[TN] * x.out_bytes % LINE ? 64 : LINE; /* bytes of a row */
     if (k[TMA_STORE])
