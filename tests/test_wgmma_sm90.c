@@ -209,7 +209,7 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define TN 128
 #define CLUSTER_M 2
 #include "tests/wgmma_sm90_emulated.h"
-#define NAME(x) split_swap_pingpong_##x
+#define NAME(x) split_turns_##x
 #define SPLIT 33
 #define SWAP 1
 #define PINGPONG 1
@@ -714,7 +714,7 @@ static void test_parts(void **state) {
     check(&split_tall_instance, "m=300 n=40 k=520", 6);
     check(&split_packed_instance, "m=67 n=41 k=1057", 5);
     check(&split_swap_instance, "m=40 n=264 k=500 lda=504 ldb=504", 4);
-    check(&split_swap_pingpong_instance, "m=5 n=131 k=2100 batch=2 lda=2104 ldb=2104", 7);
+    check(&split_turns_instance, "m=5 n=131 k=2100 batch=2 lda=2104 ldb=2104", 7);
     check(&split_i8_instance, "m=300 n=24 k=1200 batch=2", 4);
     check(&split_fp8_instance, "m=140 n=40 k=400", 3);
 }
