@@ -526,7 +526,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
 const kiln_variant kiln_matmul_wgmma_sm90 = {
     .name = "wgmma_sm90",
     .help = "Hopper: wgmma fed by TMA, warp-specialised and persistent; f16 bf16 fp8 tf32 i8",
-    .revision = 1,
+    .revision = 2,
     .knobs = knobs,
     .legal = legal,
     .program = program,
