@@ -11,8 +11,8 @@
  *   mbarrier arrivals and bytes, neither too many; initialised and made visible before others come
  *   TMA      boxes, masks, alignment, swizzle; a store only of bytes that were made visible to it,
  *            no write to bytes that a store may still read
- *   blocks   start in order, at most `resident` clusters at once (and GRID_MAX blocks), and end with
- *            nothing under way
+ *   blocks   start in order, at most `resident` clusters of them at once (GRID_MAX blocks in all),
+ *            and end with nothing under way
  *   registers come from the pool that the block got at launch
  *
  * When nothing can move, the run has failed, and the message says who waits for what. A run fails
@@ -202,7 +202,7 @@ typedef struct emulation {
     u8 *result; /* the output, for hits */
     u8 *hits;
     i64 result_elements;
-    const u8 *work; /* the workspace */
+    const u8 *work;              /* the workspace */
     i64 work_bytes, flags_bytes; /* flags: its begin, which is zero between calls */
 } emulation;
 
@@ -486,7 +486,8 @@ static void check_previous(void) {
 
 static void check_flag(const u32 *flag) {
     check_previous();
-    if ((const u8 *)flag < run.set.work || (const u8 *)(flag + 1) > run.set.work + run.set.flags_bytes)
+    if ((const u8 *)flag < run.set.work ||
+        (const u8 *)(flag + 1) > run.set.work + run.set.flags_bytes)
         broken("a flag outside the workspace that is zero");
 }
 static void emulate_workspace(const void *p, size_t bytes) {

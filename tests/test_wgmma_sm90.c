@@ -845,6 +845,71 @@ static void test_omissions_are_noticed(void **state) {
     }
 }
 
+/* ---- splits that make no sense, and the launch that adds parts */
+
+static void test_refused_splits(void **state) {
+    static const struct {
+        const char *sizes, *with;
+        int split, value;
+        const char *sentence;
+    } refused[] = {
+        {"m=128 n=32 k=640", "stream", 2, 1, "both cut tiles along k"},
+        {"m=128 n=64 k=640", "tma_store", 2, 1, "tma_store=0"},
+        {"m=128 n=32 k=640", "stream", 129, 0, "split=129 is not between 1 and 128"},
+        {"m=128 n=32 k=640", "stream", 0, 0, "split=0 is not between 1 and 128"},
+        {"m=128 n=32 k=640", "stream", 11, 0, "has 10 slots of 64, which leaves parts empty"},
+        {"m=128 n=32 k=640", "stream", 6, 0, "parts empty"},
+        {"m=100000 n=100000 k=65536", "stream", 128, 0, "too many to keep"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char text[256];
+        kiln_problem p = problem_of(&coop_instance, refused[i].sizes, text);
+        kiln_caps caps = caps_of(132);
+        kiln_schedule s = schedule_of(&coop_instance);
+        kiln_text why = {0};
+        kiln_schedule_set(&s, "split", refused[i].split);
+        kiln_schedule_set(&s, refused[i].with, refused[i].value);
+        if (s.variant->legal(&p, &caps, &s, &why)) fail_msg("%s: split %d", text, refused[i].split);
+        if (!strstr(kiln_text_get(&why), refused[i].sentence)) fail_msg("%s", kiln_text_get(&why));
+        kiln_text_free(&why);
+    }
+}
+
+/* Small results are added by as many small blocks as there are units, one on each; large ones by
+ * large blocks. Every piece has a lane, and every part its room. */
+static void test_reduction(void **state) {
+    static const struct {
+        int m, n, split, least_blocks, least_threads;
+    } shape[] = {{128, 128, 32, 128, 256}, {128, 128, 2, 128, 32}, {190, 204, 13, 264, 64},
+                 {155, 45, 63, 59, 256},   {1, 1, 9, 1, 64},       {4096, 4096, 2, 10000, 256}};
+    (void)state;
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+        char sizes[100], text[256];
+        kiln_program program;
+        kiln_error e;
+        kiln_caps caps = caps_of(132);
+        kiln_schedule s = schedule_of(&coop_instance);
+        int64_t m = shape[i].m, n = shape[i].n;
+        snprintf(sizes, sizeof sizes, "m=%d n=%d k=65536", shape[i].m, shape[i].n);
+        kiln_problem p = problem_of(&coop_instance, sizes, text);
+        kiln_schedule_set(&s, "split", shape[i].split);
+        kiln_schedule_set(&s, "store", 1);
+        assert_int_equal(s.variant->program(&p, &caps, &s, &program, &e), 0);
+        const kiln_launch *l = &program.launch[program.n_launches - 1];
+        i64 groups = l->arg[2].value.i, blocks = l->grid[0], threads = l->block[0];
+        assert_string_equal(l->entry, "reduce");
+        assert_true(l->dependent && threads <= 256 && threads % (32 * groups) == 0);
+        assert_true(blocks >= shape[i].least_blocks && threads >= shape[i].least_threads);
+        assert_true(blocks * groups * 32 >= m * ((n + 3) / 4));
+        assert_true((blocks - 1) * groups * 32 < m * ((n + 3) / 4));
+        assert_true(l->shared_bytes >= 16 * threads || threads == 32 * groups);
+        assert_true(l->shared_bytes <= (u32)caps.shared_bytes);
+        assert_true(blocks > 132 || 2 * l->shared_bytes + 2048 > (u32)caps.shared_unit_bytes);
+        assert_true(program.workspace_bytes >= shape[i].split * m * ((n + 7) / 8 * 8) * 4);
+    }
+}
+
 /* ---- the text for the compiler */
 
 static int emit(const instance *x, const char *sizes, kiln_text *source) {
@@ -918,13 +983,21 @@ int main(void) {
     print_message("seed %llu: KILN_TEST_SEED=%llu repeats this run\n",
                   (unsigned long long)first_seed(), (unsigned long long)first_seed());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules),    cmocka_unit_test(test_clusters),
-        cmocka_unit_test(test_swapped),      cmocka_unit_test(test_shared_tiles),
+        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_clusters),
+        cmocka_unit_test(test_swapped),
+        cmocka_unit_test(test_shared_tiles),
         cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_orders),       cmocka_unit_test(test_tma_stores),
-        cmocka_unit_test(test_layouts),      cmocka_unit_test(test_types),
-        cmocka_unit_test(test_random_sizes), cmocka_unit_test(test_omissions_are_noticed),
-        cmocka_unit_test(test_instruction),  cmocka_unit_test(test_compiles),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_tma_stores),
+        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_random_sizes),
+        cmocka_unit_test(test_omissions_are_noticed),
+        cmocka_unit_test(test_refused_splits),
+        cmocka_unit_test(test_reduction),
+        cmocka_unit_test(test_instruction),
+        cmocka_unit_test(test_compiles),
     };
     return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);
 }

@@ -154,6 +154,7 @@ FUNC void NAME(group_arrive)(int id, int threads) { emulate_group_arrive(id, thr
 FUNC void NAME(warp_sync)(void) { emulate_warp_sync(); }
 FUNC int NAME(cluster_rank)(void) { return run.now->block->rank; }
 FUNC void NAME(cluster_sync)(void) { emulate_cluster_sync(); }
+FUNC int NAME(uniform)(int v) { return v; }
 FUNC ACC NAME(exchange)(ACC v, int lanes) {
     u32 word;
     memcpy(&word, &v, 4);
@@ -201,11 +202,12 @@ static void NAME(body)(void) {
 #if TMA_STORE
      job.map[2],
 #endif
-     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i
-#if SPLIT == 1
-     , g[5].value.i, g[6].value.i, (void *)job.operand[MATMUL_OUT].data
+#if SPLIT > 1
+     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i);
+#else
+     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i, g[5].value.i,
+     g[6].value.i, (void *)job.operand[MATMUL_OUT].data);
 #endif
-    );
 }
 
 #if SPLIT > 1
@@ -262,6 +264,7 @@ static const instance NAME(instance) = {
 #undef EVICT_LAST
 #undef MAIN_PARAMS /* the body has two of them */
 #undef MAIN_EPILOGUE
+#undef TILE_OF
 #undef EPILOGUE_PARAMS
 #undef EPILOGUE_ARGS
 #undef NAME

@@ -148,8 +148,9 @@ static bool legal_together(const kiln_schedule *s, kiln_text *why) {
         return kiln_matmul_no(why, "split=%d and stream=%d both cut tiles along k: use one of them",
                               k[SPLIT], k[STREAM]);
     if (k[TMA_STORE])
-        return kiln_matmul_no(why, "split=%d leaves sums to be added, which TMA does not store: "
-                                   "tma_store=0",
+        return kiln_matmul_no(why,
+                              "split=%d leaves sums to be added, which TMA does not store: "
+                              "tma_store=0",
                               k[SPLIT]);
     return true;
 }
@@ -297,7 +298,8 @@ static reduction reduction_of(const matmul *v, const kiln_caps *caps, int split)
     int64_t rows = v->m * v->batch;
     reduction r = {.pieces = rows * ceiling(v->n, 4),
                    .part_bytes = rows * ceiling(v->n, 8) * 8 * 4,
-                   .adders = split >= 32 ? 8 : split >= 16 ? 4 : split >= 8 ? 2 : 1};
+                   .adders = 1};
+    for (int least = 8; least <= 32 && least <= split; least *= 2) r.adders *= 2;
     r.groups = 8 / r.adders;
     while (r.groups > 1 && r.pieces / (32 * r.groups) < 2 * caps->units) r.groups /= 2;
     return r;
@@ -308,7 +310,8 @@ static bool legal_split(const matmul *v, const kiln_schedule *s, const grid *g,
     int split = s->value[SPLIT];
     if (split == 1) return true;
     if (ceiling(g->k_blocks, split) * (split - 1) >= g->k_blocks)
-        return kiln_matmul_no(why, "split=%d: k=%lld has %lld slots of %d, which leaves parts empty",
+        return kiln_matmul_no(why,
+                              "split=%d: k=%lld has %lld slots of %d, which leaves parts empty",
                               split, (long long)v->k, (long long)g->k_blocks, s->value[TK]);
     reduction r = reduction_of(v, caps, split);
     int64_t room = caps->memory_bytes > 0 ? caps->memory_bytes / 4 : INT64_MAX;
@@ -348,9 +351,9 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     if (!in_range(s, STAGES, 2, STAGES_MOST, why)) return false;
     shape x = shape_of(&v, s);
-    if (!legal_together(s, why) || !legal_tile(s, &x, why) || !legal_registers(s, &x, why) || !legal_shared(&x, caps, why) ||
-        !legal_cluster(&x, caps, why) || !legal_maps(&v, s, caps, why) ||
-        !legal_store(p, &v, s, &x, caps, why))
+    if (!legal_together(s, why) || !legal_tile(s, &x, why) || !legal_registers(s, &x, why) ||
+        !legal_shared(&x, caps, why) || !legal_cluster(&x, caps, why) ||
+        !legal_maps(&v, s, caps, why) || !legal_store(p, &v, s, &x, caps, why))
         return false;
     grid g = grid_of(&v, caps, s, &x);
     return legal_sizes(&v, s, &g, why) && legal_split(&v, s, &g, caps, why);
@@ -468,13 +471,14 @@ static void add_shared_sums(kiln_program *out, const matmul *v, const kiln_caps 
 }
 
 /* Its blocks start while those of main run, and wait for them: where few are enough for the whole
- * result, each asks for so much shared memory that idle units do not take more than their share. */
+ * result, each asks for so much shared memory that idle units do not take more than their share (one
+ * more would not fit). */
 static void add_reduction(kiln_program *out, const kiln_problem *p, const kiln_caps *caps,
                           const kiln_schedule *s) {
     matmul v = kiln_matmul_view(p);
     reduction r = reduction_of(&v, caps, s->value[SPLIT]);
     int64_t blocks = ceiling(r.pieces, 32 * r.groups), units = caps->units > 0 ? caps->units : 1;
-    int64_t share = caps->shared_unit_bytes / (ceiling(blocks, units) + 1); /* so one more is none */
+    int64_t share = caps->shared_unit_bytes / (ceiling(blocks, units) + 1);
     int threads = 32 * r.groups * r.adders, staged = r.adders > 1 ? threads * 16 : 0;
     kiln_launch *l = launch(out, "reduce", blocks, 1, threads);
     l->shared_bytes = (uint32_t)(share > staged ? share / 16 * 16 : staged);

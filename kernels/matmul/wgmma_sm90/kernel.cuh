@@ -130,7 +130,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
             x0 += first;
 #if SPLIT > 1
             NAME(leave_part)(sum, NAME(pool), wg, x0, y0, (int)m, n,
-                             NAME(part_at)(work, w.part * batches + batch, m, n));
+                             NAME(part_at)(work, NAME(walk_part)(&w) * batches + batch, m, n));
 #elif SWAP
             NAME(drain)(sum, NAME(pool), wg, x0, y0, batch, EPILOGUE_ARGS);
 #elif TMA_STORE

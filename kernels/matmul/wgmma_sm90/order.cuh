@@ -8,8 +8,8 @@ typedef struct {
     int next;              /* the whole tile that is next */
     int whole;             /* tiles before this one are taken whole, those after it in parts */
     int unit, end;         /* this cluster's part of those, in slots of k */
-    int tile, from, to;    /* out: the current item, slots [from, to) of the tile */
-    int part;              /* out: which of SPLIT parts that is */
+    int tile, from, to;    /* out: the current item, slots [from, to) of the tile; with SPLIT the
+                              item's number */
 } NAME(walk);
 
 /* Parts of the streamed tiles, in equal shares. A cluster needs sums of the one before it in the
@@ -28,7 +28,6 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
     w->clusters = BLOCKS(0) / CLUSTER;
     w->next = w->cluster;
     w->whole = w->tiles * SPLIT;
-    w->part = 0;
 #if STREAM
     /* What whole waves leave over is shared, with STREAM 2 together with the last whole wave. */
     w->whole = max(w->tiles / w->clusters - (STREAM - 1), 0) * w->clusters;
@@ -38,17 +37,24 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
 #endif
 }
 
+#if SPLIT > 1
+/* All tiles of a part, then those of the next: clusters that run together share lines of operands,
+ * and the last part, which may be shorter, comes last. Tile and part are calculated anew where they
+ * are used, as consumers have no registers to keep them in. */
+#define TILE_OF(w) ((w)->tile % (w)->tiles)
+FUNC int NAME(walk_part)(const NAME(walk) *w) { return w->tile / w->tiles; }
+#else
+#define TILE_OF(w) ((w)->tile)
+#endif
+
 FUNC bool NAME(walk_next)(NAME(walk) *w) {
     if (w->next < w->whole) {
         w->tile = w->next;
         w->from = 0, w->to = w->k_blocks;
 #if SPLIT > 1
-        /* All tiles of a part, then the next: clusters that run together share lines of operands,
-         * and the shorter last part comes last. */
         const int slots = (w->k_blocks + SPLIT - 1) / SPLIT;
-        w->tile = w->next % w->tiles;
-        w->part = w->next / w->tiles;
-        w->from = w->part * slots, w->to = min(w->from + slots, w->k_blocks);
+        w->from = NAME(walk_part)(w) * slots;
+        w->to = min(w->from + slots, w->k_blocks);
 #endif
         w->next += w->clusters;
         return true;
@@ -104,13 +110,13 @@ FUNC void NAME(place)(int tile, int rows, int cols, int *row, int *col) {
 
 /* First x line, y line and batch entry of the walk's tile for block `rank` of the cluster. */
 FUNC void NAME(walk_place)(const NAME(walk) *w, int rank, int *x0, int *y0, int *batch) {
-    const int plane = w->rows * w->cols;
+    const int plane = w->rows * w->cols, tile = TILE_OF(w);
     int row, col;
-    *batch = w->tile / plane;
+    *batch = tile / plane;
 #if ORDER == 1
-    NAME(place)(w->tile % plane, w->cols, w->rows, &col, &row);
+    NAME(place)(tile % plane, w->cols, w->rows, &col, &row);
 #else
-    NAME(place)(w->tile % plane, w->rows, w->cols, &row, &col);
+    NAME(place)(tile % plane, w->rows, w->cols, &row, &col);
 #endif
     const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y;
     *x0 = ((SWAP ? col : row) * CLUSTER_X + rx) * X_TILE;
