@@ -422,6 +422,9 @@ static kiln_type undeclared_type(reader *r, const char *name, int axes, bool out
     if (w && !w->used) return w->type; /* declared with the default type */
     if (output && axes < 0 && strcmp(name, "out")) return KILN_NONE;
     if (!output && axes < 0 && r->p->family->result) return KILN_NONE;
+    /* what a product leaves behind of a row, its maximum, is no element like those of `out` */
+    if (output && axes >= 0 && axes != all_axes(r->p->family) && r->p->family->result)
+        return KILN_F32;
     return r->p->type != KILN_NONE ? r->p->type : default_type(r->p);
 }
 

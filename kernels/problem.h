@@ -8,8 +8,8 @@
  *
  * Keys are those the family declares (sizes, types, flags) and, for any other name, the type of an
  * operand with that name ("bias=f32"); `type=T` gives the type of all operands not named
- * otherwise; NAME=scalar declares a run-time float passed by value. The canonical text is the
- * problem's identity everywhere: keys in the family's order, those at their default left out,
+ * otherwise (matmul's outputs of a row, amax[m], are f32); NAME=scalar declares a run-time float
+ * passed by value. The canonical text is the problem's identity everywhere: keys in the family's order, those at their default left out,
  * then operand types that differ from the default, then statements unless they are the default.
  *
  * A kiln_problem is a plain value without owned memory: copy it freely. */

@@ -595,6 +595,8 @@ static void matmul_problem(char *text, size_t size) {
                   " pre=f32 : pre[m,n] = acc; out = relu(acc)",
                   " q=e4m3 s=scalar : q[m,n] = 40 * acc * s; out = acc",
                   " r=e5m2 w=f32 : out = acc * w[n] + r[m,n]",
+                  " inv=f32 : amax[m] = max(abs(acc)); out = acc * inv[m]",
+                  " : t = acc + bias[n]; least[m] = min(t); most[m] = max(t); out = relu(t)",
                   " alpha=scalar beta=scalar : out = alpha * acc + beta * res[m,n]"));
 }
 

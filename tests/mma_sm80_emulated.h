@@ -49,10 +49,19 @@
 #else
 #define ACC int
 #endif
+#ifdef ROW_TOPS /* 2: most[m] = max(acc), least[m] = min(acc) */
+#define TOPS_PARAM , float *tops
+#define TOPS_ARG , tops
+#else
+#define ROW_TOPS 0
+#define TOPS_PARAM
+#define TOPS_ARG
+#endif
 #define TB TA
 #define PRIMITIVES
-#define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, ACC *p_out
-#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
+#define EPILOGUE_PARAMS                                                                            \
+    i64 m, i64 n, i64 ldo, i64 stride_o, ACC *p_out, float *p_most, float *p_least
+#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out, p_most, p_least
 #define POOL(name) u8 *name = emulated_pool
 #define ENTRY(threads, blocks) static void
 #define SHARED_BASE(pool) 0u
@@ -77,8 +86,21 @@ FUNC void NAME(mma)(ACC *c, const u32 *a, const u32 *b) {
 #endif
 }
 FUNC void NAME(warp_barrier)(void) { warp_sync(); }
-FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum) {
+FUNC void NAME(tops_begin)(float *tops) { tops[0] = -INFINITY, tops[1] = INFINITY; }
+FUNC void NAME(tops_group)(float *tops, int lanes) {
+    for (int t = 0; t < 2; t++) tops[t] = emulate_group(t, tops[t], lanes);
+}
+FUNC void NAME(tops_end)(EPILOGUE_PARAMS, i64 batch, i64 row, const float *tops) {
+    (void)n, (void)ldo, (void)stride_o, (void)p_out;
+    emulate_atomic(0, p_most + batch * m + row, tops[0]);
+    emulate_atomic(1, p_least + batch * m + row, tops[1]);
+}
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum TOPS_PARAM) {
+    (void)p_most, (void)p_least;
     for (int e = 0; e < STORE; e++) {
+#if ROW_TOPS
+        tops[0] = fmaxf(tops[0], (float)sum[e]), tops[1] = fminf(tops[1], (float)sum[e]);
+#endif
         emulate_store(batch * stride_o + row * ldo + col + e, row < m && col + e < n);
         p_out[batch * stride_o + row * ldo + col + e] = sum[e];
     }
@@ -93,7 +115,8 @@ static void NAME(run)(const kiln_launch *l, int which, void *const *operand, voi
 #if SPLIT > 1
     if (which == 1)
         NAME(reduce)
-        (work, g[e].value.i, g[e + 1].value.i, g[e + 2].value.i, g[e + 3].value.i, operand[2]);
+        (work, g[e].value.i, g[e + 1].value.i, g[e + 2].value.i, g[e + 3].value.i, operand[2],
+         operand[3], operand[4]);
     else
         NAME(main)
         (operand[0], operand[1], (int)g[2].value.i, (int)g[3].value.i, g[4].value.i, g[5].value.i,
@@ -103,7 +126,7 @@ static void NAME(run)(const kiln_launch *l, int which, void *const *operand, voi
     NAME(main)
     (operand[0], operand[1], (int)g[2].value.i, (int)g[3].value.i, g[4].value.i, g[5].value.i,
      g[6].value.i, g[7].value.i, g[e].value.i, g[e + 1].value.i, g[e + 2].value.i, g[e + 3].value.i,
-     operand[2]);
+     operand[2], operand[3], operand[4]);
 #endif
 }
 
@@ -112,12 +135,16 @@ static const instance NAME(instance) = {
     .type = CAT(KILN_TYPE_, TA),
     .ta = TRANSPOSE_A,
     .tb = TRANSPOSE_B,
+    .tops = ROW_TOPS,
     .value = {TM, TN, TK, WARPS_M, WARPS_N, STAGES, GROUP, SPLIT, RESIDENT, COPY, STORE},
 };
 
 #undef PRIMITIVES
 #undef EPILOGUE_PARAMS
 #undef EPILOGUE_ARGS
+#undef ROW_TOPS
+#undef TOPS_PARAM
+#undef TOPS_ARG
 #undef NAME
 #undef TM
 #undef TN

@@ -142,7 +142,8 @@ static void compare_row(const bench *b, int i, void *const *got, int64_t batch, 
         int64_t at = batch * o->batch_stride + row * o->ld + j;
         double x = kiln_type_read(o->type, (char *)got[i] + at * (int64_t)kiln_type_bytes(o->type));
         double want = saturated(o->type, value[j]);
-        if (!(fabs(x - want) <= allowed(o->type, want, bound[j])))
+        bool nan = isnan(x) && isnan(want), infinite = isinf(want) && x == want;
+        if (!nan && !infinite && !(fabs(x - want) <= allowed(o->type, want, bound[j])))
             fail_msg("%s: %s[%lld][%lld][%lld] is %.9g, not %.9g +- %.3g (seed %llu)", what,
                      o->name, (long long)batch, (long long)row, (long long)j, x, want, bound[j],
                      (unsigned long long)seed);
@@ -306,6 +307,83 @@ static void narrow_floats_and_tf32(void **state) {
     check_schedules("matmul m=8 n=8 k=8 type=f16 out=e5m2 : out = 30000 * acc", small);
 }
 
+/* ---- values of a row */
+
+static void row_maxima_are_stored(void **state) {
+    (void)state;
+    const char *const sizes[] = {"m=3 n=70 k=5 batch=2", "m=61 n=31 k=640", "m=16 n=512 k=16"};
+    check_schedules("matmul m=8 n=8 k=8 type=bf16 out=e4m3 tb=1 inv=f32 : amax[m] = max(abs(acc)); "
+                    "out = acc * inv[m]",
+                    sizes);
+    check_schedules("matmul m=8 n=8 k=8 type=f16 : t = gelu(acc + bias[n]) + res[m,n]; least[m] = "
+                    "min(t); most[m] = max(t); same[m] = min(t); out = t",
+                    sizes);
+    check_schedules("matmul m=8 n=8 k=8 a=i8 b=i8 out=i32 ta=1 : most[m] = max(acc); out = acc",
+                    sizes);
+    check_schedules("matmul m=8 n=8 k=8 one=scalar : most[m] = max(one); out = acc", sizes);
+}
+
+/* Products with one column of a and one row of b, so that results are what the test says. */
+static void run_special(const bench *b, const kiln_schedule *s, float *most, float *least) {
+    kiln_error e = {0};
+    kiln_text unit = {0};
+    kiln_program program;
+    char suffix[1][20];
+    check(kiln_emit_unit(&b->p, &caps, s, 1, suffix, &unit, &e), &e);
+    kiln_module *m = build(kiln_text_get(&unit));
+    check(s->variant->program(&b->p, &caps, s, &program, &e), &e);
+    run(&program, m, suffix[0], &(kiln_bindings){.operand = b->buffer});
+    int rows = (int)b->p.operand[MATMUL_OUT].rows * 4;
+    check(target->read(device, most, b->buffer[kiln_problem_operand(&b->p, "most")], 0, rows, &e),
+          &e);
+    check(target->read(device, least, b->buffer[kiln_problem_operand(&b->p, "least")], 0, rows, &e),
+          &e);
+    target->unload(device, m);
+    kiln_text_free(&unit);
+}
+
+/* NaN is passed over, a row of nothing else leaves where the maximum began, and a zero is +0. */
+static void rows_of_nan_infinity_and_zero(void **state) {
+    (void)state;
+    enum { ROWS = 7, COLS = 37 };
+    static const float rows[ROWS] = {1, -2, 0, -0.0f, NAN, INFINITY, -1e-30f};
+    static const char *const schedules[] = {
+        "cpu vl=8 mr=6 nv=2 kc=256 mp=16 np=1 uk=4 pfb=0 pfc=0 order=0 part=1",
+        "simt tm=64 tn=64 tk=16 rm=4 rn=4 va=1 vb=1 vo=1 buffers=1 split=1 group=8 pad=0"};
+    kiln_problem p = problem("matmul m=7 n=37 k=1 : most[m] = max(acc); least[m] = min(acc); "
+                             "out = acc");
+    kiln_error e = {0};
+    bench b;
+    open_bench(&b, &p);
+    float *a = b.host[MATMUL_A], *columns = b.host[MATMUL_B];
+    memcpy(a, rows, sizeof rows);
+    for (int j = 0; j < COLS; j++) columns[j] = j == 3 || j == 36 ? NAN : j % 2 ? 0.5f : -4.0f + j;
+    check(target->write(device, b.buffer[MATMUL_A], 0, a, sizeof rows, &e), &e);
+    check(target->write(device, b.buffer[MATMUL_B], 0, columns, COLS * 4, &e), &e);
+    for (int i = 0; i < 2; i++) {
+        kiln_schedule s;
+        float most[ROWS], least[ROWS];
+        check(kiln_schedule_parse(p.family, &s, schedules[i], &e), &e);
+        poison(&b);
+        run_special(&b, &s, most, least);
+        for (int row = 0; row < ROWS; row++) {
+            float high = -INFINITY, low = INFINITY;
+            for (int j = 0; j < COLS; j++) {
+                float product = rows[row] * columns[j];
+                if (product > high) high = product;
+                if (product < low) low = product;
+            }
+            if (high == 0) high = 0.0f; /* -0 */
+            if (low == 0) low = 0.0f;
+            if (memcmp(&most[row], &high, 4) || memcmp(&least[row], &low, 4))
+                fail_msg("%s: row %d is from %g to %g, not from %g to %g", schedules[i], row,
+                         least[row], most[row], low, high);
+        }
+        compare(&b, schedules[i]); /* evaluate_row says the same */
+    }
+    close_bench(&b);
+}
+
 /* ---- the device reference */
 
 static void compare_reference(const char *text) {
@@ -335,14 +413,16 @@ static void compare_reference(const char *text) {
             .operand = b.buffer, .scalar = b.scalar, .reference = value, .bound = bound});
     for (int i = MATMUL_OUT, j = 0; i < p.n_operands; i++) {
         if (!p.operand[i].output) continue;
-        check(target->read(device, got, value[j], 0, count * 8, &e), &e);
-        check(target->read(device, near, bound[j], 0, count * 4, &e), &e);
+        int64_t cols = p.operand[i].cols, stored = v.m * v.batch * cols;
+        check(target->read(device, got, value[j], 0, stored * 8, &e), &e);
+        check(target->read(device, near, bound[j], 0, stored * 4, &e), &e);
         for (int64_t r = 0; r < v.m * v.batch; r++) {
             check(g->evaluate_row(&p, (const void *const *)b.host, b.scalar, r / v.m, r % v.m, want,
                                   error, &e),
                   &e);
-            for (int64_t c = 0; c < v.n; c++) {
-                double x = got[r * v.n + c], w = want[j][c], d = error[j][c], f = near[r * v.n + c];
+            for (int64_t c = 0; c < cols; c++) {
+                double x = got[r * cols + c], f = near[r * cols + c];
+                double w = want[j][c], d = error[j][c];
                 if (!(fabs(x - w) <= 1e-12 * (1 + fabs(w)) && f >= d * 0.999 &&
                       f <= d * 1.01 + 1e-30))
                     fail_msg("%s: reference %.17g +- %g, in C %.17g +- %g", text, x, f, w, d);
@@ -371,6 +451,8 @@ static void reference_agrees_with_evaluate_row(void **state) {
     compare_reference("matmul m=9 n=35 k=401 a=e5m2 b=e4m3 out=e4m3 fast=1");
     compare_reference("matmul m=3 n=5 k=1 a=e5m2 b=e4m3 out=f32");
     compare_reference("matmul m=9 n=17 k=70 type=tf32");
+    compare_reference("matmul m=19 n=85 k=33 type=bf16 batch=2 out=e4m3 inv=f32 : t = acc * "
+                      "inv[m]; amax[m] = max(abs(acc)); least[m] = min(t + bias[n]); out = t");
 }
 
 /* ---- the comparison of outputs that saturate */
@@ -475,9 +557,8 @@ static void saturated_outputs_are_compared(void **state) {
 
 /* ---- nothing happens at size 0: drivers warm kernels up like that */
 
-static void size_zero_touches_nothing(void **state) {
-    (void)state;
-    kiln_problem p = problem("matmul m=20 n=30 k=40");
+static void zero_touches_nothing(const char *text) {
+    kiln_problem p = problem(text);
     kiln_schedule s[2] = {kiln_matmul_cpu_generator.start(&p, &caps),
                           kiln_variant_default(&kiln_matmul_simt)};
     char suffix[2][20];
@@ -495,12 +576,21 @@ static void size_zero_touches_nothing(void **state) {
             for (int a = 0; a < program.launch[l].n_args; a++) program.launch[l].arg[a].value.i = 0;
         run(&program, m, suffix[i], &(kiln_bindings){.operand = b.buffer});
     }
-    uint32_t out[600];
-    check(target->read(device, out, b.buffer[MATMUL_OUT], 0, sizeof out, &e), &e);
-    for (int i = 0; i < 600; i++) assert_int_equal(out[i], 0x7fc17fc1);
+    for (int i = MATMUL_OUT; i < p.n_operands; i++) {
+        uint32_t out[600];
+        check(target->read(device, out, b.buffer[i], 0, kiln_operand_bytes(&p.operand[i]), &e), &e);
+        for (int64_t j = 0; j < kiln_operand_elements(&p.operand[i]); j++)
+            assert_int_equal(out[j], 0x7fc17fc1);
+    }
     close_bench(&b);
     target->unload(device, m);
     kiln_text_free(&unit);
+}
+
+static void size_zero_touches_nothing(void **state) {
+    (void)state;
+    zero_touches_nothing("matmul m=20 n=30 k=40");
+    zero_touches_nothing("matmul m=20 n=30 k=40 : amax[m] = max(acc); out = acc");
 }
 
 /* ---- without a device */
@@ -617,7 +707,18 @@ static void bad_problems_are_refused(void **state) {
         {"matmul m=4 n=4 k=4 fast=1", "fast=1"},
         {"matmul m=4 n=4 k=4 type=e4m3 fast=2", "fast=2"},
         {"matmul m=4 n=4 k=4 r=tf32 : out = acc + r[m,n]", "operand r has type tf32"},
-        {"matmul m=4 n=4 k=4 : out = acc / sum(acc)", "reduc"},
+        {"matmul m=4 n=4 k=4 : out = acc / sum(acc)", "reduce a row by sum"},
+        {"matmul m=4 n=4 k=4 : s[m] = sum(acc); out = acc", "no fixed order"},
+        {"matmul m=4 n=4 k=4 : s[m] = mean(acc); out = acc", "by mean"},
+        {"matmul m=4 n=4 k=4 : t = max(abs(acc)); s[m] = t; out = acc / t", "only store"},
+        {"matmul m=4 n=4 k=4 : s[m] = 2 * max(acc); out = acc", "assign it the max or min"},
+        {"matmul m=4 n=4 k=4 : s[m] = 2 * w[m]; out = acc", "s[m] = max(abs(acc))"},
+        {"matmul m=4 n=4 k=4 : out = max(acc)", "only store"},
+        {"matmul m=4 n=4 k=4 : t = max(acc); out = t", "only store"},
+        {"matmul m=4 n=4 k=4 : s[m] = max(acc - max(acc)); out = acc", "only store"},
+        {"matmul m=4 n=4 k=4 : s[m] = max(acc) ; t[m] = min(sum(acc) * acc); out = acc", "by sum"},
+        {"matmul m=4 n=4 k=4 s=bf16 : s[m] = max(acc); out = acc", "s=f32"},
+        {"matmul m=4 n=4 k=4 : s[n] = max(acc); out = acc", "every one but the last"},
         {"matmul m=4 n=4 k=4 : out = acc + a[m,n]", "a"},
         {"matmul m=2147483647 n=2147483647 k=2147483647 batch=2147483647", "memory"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -681,6 +782,8 @@ int main(void) {
         cmocka_unit_test(reference_agrees_with_evaluate_row),
         cmocka_unit_test(floats_in_every_layout),
         cmocka_unit_test(statements_are_fused),
+        cmocka_unit_test(row_maxima_are_stored),
+        cmocka_unit_test(rows_of_nan_infinity_and_zero),
         cmocka_unit_test(integers_are_exact),
         cmocka_unit_test(narrow_floats_and_tf32),
         cmocka_unit_test(saturated_outputs_are_compared),

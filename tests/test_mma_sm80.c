@@ -12,6 +12,7 @@
 #include "kernels/matmul/matmul.h"
 #include "targets/target.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,6 +41,7 @@ typedef struct pending_copy {
 typedef struct warp_state {
     int arrived, generation;
     u32 at[2][32], a[2][32][4], b[2][32][2];
+    float top[2][32];
 } warp_state;
 
 typedef struct thread_state {
@@ -60,7 +62,7 @@ static struct {
     const u8 *low[2], *high[2]; /* the operands' memory */
     int64_t pool_bytes, out_elements;
     u8 *hits; /* per element of the result: times stored */
-    int64_t conflicts;
+    int64_t conflicts, atomics;
 } run;
 static u8 *emulated_pool, *stacks;
 
@@ -173,6 +175,22 @@ static void emulate_mma_int(int *c, const u32 *a, const u32 *b) {
         c[e] += (int)dot(&run.warp[run.now / 32], half, lane / 4 + e / 2 * 8, lane % 4 * 2 + e % 2);
 }
 
+/* Maxima (kind 0) or minima of each `lanes` adjacent lanes, which all must take part. */
+static float emulate_group(int kind, float x, int lanes) {
+    warp_state *w = &run.warp[run.now / 32];
+    int lane = run.now % 32;
+    assert_true(lanes > 0 && lanes <= 32 && (lanes & (lanes - 1)) == 0);
+    w->top[w->generation % 2][lane] = x;
+    const float *of = w->top[warp_sync()] + lane / lanes * lanes;
+    for (int i = 0; i < lanes; i++) x = kind ? fminf(x, of[i]) : fmaxf(x, of[i]);
+    return x;
+}
+
+static void emulate_atomic(int kind, float *to, float x) {
+    *to = kind ? fminf(*to, x) : fmaxf(*to, x);
+    run.atomics++;
+}
+
 static void emulate_store(int64_t element, bool inside) {
     assert_true(inside && element >= 0 && element < run.out_elements);
     run.hits[element]++;
@@ -183,7 +201,7 @@ static void emulate_store(int64_t element, bool inside) {
 typedef struct instance {
     void (*run)(const kiln_launch *l, int which, void *const *operand, void *work);
     kiln_type type;
-    int ta, tb, value[KILN_KNOBS_MAX];
+    int ta, tb, tops, value[KILN_KNOBS_MAX];
 } instance;
 
 #define FUNC static inline __attribute__((unused))
@@ -284,6 +302,24 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 #define STAGES 4
 #include "tests/mma_sm80_emulated.h"
 
+#define NAME(x) rows_##x
+#define ROW_TOPS 2
+#include "tests/mma_sm80_emulated.h"
+#define NAME(x) rows_odd_##x
+#define ROW_TOPS 2
+#define TRANSPOSE_B 1
+#define TN 96
+#include "tests/mma_sm80_emulated.h"
+#define NAME(x) rows_split_##x
+#define ROW_TOPS 2
+#define TA i8
+#define ACC_INT 1
+#define TRANSPOSE_B 1
+#define TK 64
+#define SPLIT 2
+#define STORE 4
+#include "tests/mma_sm80_emulated.h"
+
 /* ---- running a problem */
 
 static kiln_caps caps_of(int arch) {
@@ -310,7 +346,7 @@ static kiln_caps caps_of(int arch) {
 static struct {
     const instance *x;
     const kiln_launch *launch;
-    void *operand[3], *work;
+    void *operand[5], *work;
     int which;
 } job;
 
@@ -344,6 +380,13 @@ static void run_block(void) {
             left += !run.thread[run.now].done;
         }
     }
+}
+
+/* The kernel `clear` is made of the dialect's words alone; test_matmul.c runs it. */
+static void clear_rows(const kiln_launch *l) {
+    int64_t rows = l->arg[l->n_args - 1].value.i;
+    for (int64_t i = 0; i < rows; i++)
+        ((float *)job.operand[3])[i] = -INFINITY, ((float *)job.operand[4])[i] = INFINITY;
 }
 
 static void run_launch(const kiln_launch *l, int which) {
@@ -393,8 +436,34 @@ static void compare(const kiln_problem *p, const char *text) {
             }
 }
 
+static void compare_tops(const kiln_problem *p, const char *text) {
+    matmul v = kiln_matmul_view(p);
+    for (int64_t row = 0; row < v.m * v.batch; row++) {
+        double most = -INFINITY, least = INFINITY;
+        for (int64_t j = 0; j < v.n; j++) {
+            double x = stored(p, 2, row / v.m, row % v.m, j);
+            most = fmax(most, x), least = fmin(least, x);
+        }
+        double high = stored(p, 3, row / v.m, row % v.m, 0);
+        double low = stored(p, 4, row / v.m, row % v.m, 0);
+        if (high != most || low != least)
+            fail_msg("%s: row %d is from %g to %g, not from %g to %g", text, (int)row, low, high,
+                     least, most);
+    }
+}
+
+/* One for each row, output and warp's columns: then the lanes of a row have combined theirs. */
+static void compare_atomics(const kiln_problem *p, const instance *x, const char *text) {
+    matmul v = kiln_matmul_view(p);
+    int64_t wtn = x->value[1] / x->value[4], across = wtn / x->value[10];
+    if (x->value[7] > 1 || across & (across - 1)) return;
+    int64_t want = v.m * v.batch * x->tops * ((v.n + wtn - 1) / wtn);
+    if (run.atomics != want)
+        fail_msg("%s: %d atomics instead of %d", text, (int)run.atomics, (int)want);
+}
+
 static void hold_operands(const kiln_problem *p) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < p->n_operands; i++) {
         size_t bytes = (size_t)kiln_operand_bytes(&p->operand[i]);
         job.operand[i] = aligned_alloc(256, (bytes + 255) / 256 * 256);
         fill(&p->operand[i], job.operand[i], 17 + (unsigned)i);
@@ -406,8 +475,9 @@ static void hold_operands(const kiln_problem *p) {
 
 static void check_instance(const instance *x, const char *sizes, bool late) {
     char text[256];
-    snprintf(text, sizeof text, "matmul %s type=%s out=%s ta=%d tb=%d", sizes,
-             kiln_type_name(x->type), x->type == KILN_I8 ? "i32" : "f32", x->ta, x->tb);
+    snprintf(text, sizeof text, "matmul %s type=%s out=%s ta=%d tb=%d%s", sizes,
+             kiln_type_name(x->type), x->type == KILN_I8 ? "i32" : "f32", x->ta, x->tb,
+             x->tops ? " : most[m] = max(acc); least[m] = min(acc); out = acc" : "");
     kiln_problem p;
     kiln_error e;
     kiln_caps caps = caps_of(90);
@@ -421,11 +491,15 @@ static void check_instance(const instance *x, const char *sizes, bool late) {
     hold_operands(&p);
     job.x = x;
     job.work = aligned_alloc(256, ((size_t)program.workspace_bytes + 511) / 256 * 256);
-    run.late = late, run.type = x->type, run.conflicts = 0;
-    for (int i = 0; i < program.n_launches; i++) run_launch(&program.launch[i], i);
+    run.late = late, run.type = x->type, run.conflicts = run.atomics = 0;
+    if (x->tops) assert_string_equal(program.launch[0].entry, "clear");
+    if (x->tops) clear_rows(&program.launch[0]);
+    for (int i = x->tops > 0; i < program.n_launches; i++)
+        run_launch(&program.launch[i], i - (x->tops > 0));
     compare(&p, text);
+    if (x->tops) compare_tops(&p, text), compare_atomics(&p, x, text);
     if (run.conflicts) fail_msg("%s: %lld bank conflicts", text, (long long)run.conflicts);
-    for (int i = 0; i < 3; i++) free(job.operand[i]);
+    for (int i = 0; i < p.n_operands; i++) free(job.operand[i]);
     free(job.work);
     free(run.hits);
 }
@@ -467,6 +541,14 @@ static void test_split_and_narrow(void **state) {
     (void)state;
     check_both(&split_instance, "m=66 n=68 k=300 batch=2");
     check_both(&flat_instance, "m=17 n=130 k=190");
+}
+
+static void test_row_outputs(void **state) {
+    (void)state;
+    check_both(&rows_instance, "m=130 n=72 k=40 batch=2");
+    check_both(&rows_odd_instance, "m=70 n=104 k=40");
+    check_both(&rows_split_instance, "m=66 n=68 k=144 batch=2");
+    check_both(&rows_split_instance, "m=3 n=256 k=144");
 }
 
 static void test_large_tiles(void **state) {
@@ -526,6 +608,10 @@ static void test_compiles_without_spills(void **state) {
         "matmul m=4096 n=4096 k=4096 type=bf16",
         "matmul m=4096 n=4096 k=4096 type=bf16 ta=1 tb=1 out=f32",
         "matmul m=4096 n=4096 k=4096 type=f16 ta=1 : out = gelu(acc + bias[n]) + res[m,n]",
+        ("matmul m=4096 n=4096 k=4096 type=bf16 out=e4m3 inv=f32 tb=1 : amax[m] = max(abs(acc)); "
+         "out = acc * inv[m]"),
+        ("matmul m=64 n=512 k=8192 a=i8 b=i8 tb=1 : least[m] = min(acc); most[m] = max(acc); out = "
+         "acc"),
         ("matmul m=512 n=512 k=4096 type=f16 tb=1 pre=f32 : pre[m,n] = acc * scale[m]; out = "
          "relu(acc)"),
         "matmul m=4096 n=4096 k=4096 a=i8 b=i8 tb=1",
@@ -595,7 +681,8 @@ static void test_space_and_reasons(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layouts),           cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_split_and_narrow),  cmocka_unit_test(test_large_tiles),
+        cmocka_unit_test(test_split_and_narrow),  cmocka_unit_test(test_row_outputs),
+        cmocka_unit_test(test_large_tiles),
         cmocka_unit_test(test_space_and_reasons), cmocka_unit_test(test_compiles_without_spills),
     };
     return cmocka_run_group_tests(tests, prepare, clean);

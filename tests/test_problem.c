@@ -76,6 +76,13 @@ static void matmul_texts(void **state) {
     expect_print("matmul m=4 n=5 k=6 type=f32 alpha=scalar : out = alpha * acc; aux[m,n] = out * 2",
                  "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 alpha=scalar : out = alpha * acc; "
                  "aux[m,n] = out * 2");
+    expect_print("matmul m=4 n=5 k=6 type=bf16 out=e4m3 : amax[m] = max(abs(acc)); out = acc * "
+                 "inv[m]",
+                 "matmul m=4 n=5 k=6 a=bf16 b=bf16 out=e4m3 amax=f32 inv=bf16 : amax[m] = "
+                 "max(abs(acc)); out = acc * inv[m]");
+    expect_print("matmul m=4 n=5 k=6 : low[m] = min(acc); high[m,n] = acc; out = acc",
+                 "matmul m=4 n=5 k=6 a=f32 b=f32 out=f32 : low[m] = min(acc); high[m,n] = acc; "
+                 "out = acc");
     expect_print("matmul m=4 n=5 k=6 type=tf32 : out = acc + bias[n]",
                  "matmul m=4 n=5 k=6 a=tf32 b=tf32 out=f32 : out = acc + bias[n]");
     expect_print("matmul m=4 n=5 k=6 type=e4m3 b=e5m2 tb=1 : out = acc + bias[n]",

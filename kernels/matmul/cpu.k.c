@@ -40,6 +40,8 @@
 #define ACC float     /* int for i8 */
 #define ACC_INT 0
 #define PLAIN 1       /* the statements are just out = acc */
+#define ROW_TOPS 0    /* maxima of rows that statements store */
+#define TOPS_ARG
 #define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, GLOBAL float *RESTRICT p_out
 #define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
 #define VL 16 /* floats of a vector; what follows is vector.k.c for f32 */
@@ -178,16 +180,33 @@ NAME(pack)(const GLOBAL STORAGE(TA) *RESTRICT a, const GLOBAL STORAGE(TB) *RESTR
         (bp) += NR;                                                                                \
     }
 
+#if ROW_TOPS
+#define TOPS_WIDE , wide
+#else
+#define TOPS_WIDE
+#endif
+
 /* Ends a tile whose sums are in t: whole vectors where they fit, single columns at the edge. */
 FUNC void NAME(finish_tile)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *t)
 {
     const int rows = (int)min((i64)MR, m - row), cols = (int)min((i64)NR, n - col);
     for (int i = 0; i < rows; i++) {
         int j = 0;
+#if ROW_TOPS
+        REAL wide[ROW_TOPS];
+        float tops[ROW_TOPS];
+        NAME(tops_spread)(wide);
+        NAME(tops_begin)(tops);
+#endif
         for (; j + VL <= cols; j += VL)
-            NAME(finish)(EPILOGUE_ARGS, batch, row + i, col + j, CAT(vload, VL)(0, t + i * NR + j));
+            NAME(finish)(EPILOGUE_ARGS, batch, row + i, col + j,
+                         CAT(vload, VL)(0, t + i * NR + j) TOPS_WIDE);
         for (; j < cols; j++)
-            NAME(finish_one)(EPILOGUE_ARGS, batch, row + i, col + j, t + i * NR + j);
+            NAME(finish_one)(EPILOGUE_ARGS, batch, row + i, col + j, t + i * NR + j TOPS_ARG);
+#if ROW_TOPS
+        NAME(tops_gather)(tops, wide);
+        NAME(tops_end)(EPILOGUE_ARGS, batch, row + i, tops);
+#endif
     }
 }
 

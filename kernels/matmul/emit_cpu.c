@@ -103,11 +103,12 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_text undefs = {0};
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
+    kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish_one", 1);
     kiln_text_add(out, kiln_embedded("kernels/matmul/vector.k.c"));
     kiln_matmul_emit_epilogue_vector(out, p, "finish");
     kiln_text_add(out, kiln_embedded("kernels/matmul/cpu.k.c"));
-    kiln_text_add(out, "#undef REAL\n#undef INTV\n#undef UINTV\n#undef VLOAD\n#undef VSTORE\n");
+    kiln_text_add(out, "#undef TOPS_WIDE\n#undef REAL\n#undef INTV\n#undef UINTV\n#undef VLOAD\n#undef VSTORE\n");
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
     kiln_text_free(&undefs);

@@ -6,6 +6,9 @@
 
 static bool has(const kiln_operand *o, int axis) { return o->axes & axis; }
 
+/* Stored per element; the other outputs are values of a row. */
+static bool stores_elements(const kiln_operand *o) { return o->output && has(o, MATMUL_AXIS_N); }
+
 static void parameters(kiln_text *out, const kiln_problem *p) {
     kiln_text_add(out, "i64 m, i64 n, i64 ldo, i64 stride_o");
     for (int i = MATMUL_OUT; i < p->n_operands; i++) {
@@ -42,8 +45,87 @@ void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_prob
     kiln_emit_define(out, undefs, "ACC", "%s", v.acc == KILN_I32 ? "int" : "float");
     kiln_emit_define(out, undefs, "ACC_INT", "%d", v.acc == KILN_I32);
     kiln_emit_define(out, undefs, "PLAIN", "%d", v.plain);
+    kiln_emit_define(out, undefs, "ROW_TOPS", "%d", v.tops);
+    kiln_emit_define(out, undefs, "TOPS_PARAM", "%s", v.tops ? ", float *tops" : "");
+    kiln_emit_define(out, undefs, "TOPS_ARG", "%s", v.tops ? ", tops" : "");
     define_list(out, undefs, p, "EPILOGUE_PARAMS", parameters);
     define_list(out, undefs, p, "EPILOGUE_ARGS", arguments);
+}
+
+/* ---- maxima and minima of rows: a register for each, an atomic when a tile's part of a row is done
+ * (combine is k_combine's o: 1 max, 2 min) */
+
+typedef struct tops {
+    int n, combine[KILN_STATEMENTS_MAX];
+    int16_t node[KILN_STATEMENTS_MAX];
+} tops;
+
+static tops tops_of(const kiln_problem *p) {
+    tops t;
+    t.n = kiln_body_reductions(&p->body, t.node, KILN_STATEMENTS_MAX);
+    for (int i = 0; i < t.n; i++)
+        t.combine[i] = p->body.node[t.node[i]].op == KILN_OP_RMAX ? 1 : 2;
+    return t;
+}
+
+/* Which of them statement s stores, or -1. */
+static int top_stored(const kiln_problem *p, const tops *t, int s) {
+    for (int i = 0; i < t->n; i++)
+        if (p->body.statement[s].operand >= 0 && p->body.statement[s].node == t->node[i]) return i;
+    return -1;
+}
+
+static void emit_tops_end(kiln_text *out, const kiln_problem *p, const tops *t) {
+    kiln_text_add(out, "FUNC void NAME(tops_end)(EPILOGUE_PARAMS, i64 batch, i64 row, "
+                       "const float *tops)\n{\n");
+    for (int s = 0; s < p->body.n_statements; s++) {
+        int i = top_stored(p, t, s);
+        if (i < 0) continue;
+        kiln_text_printf(out, "    k_atomic_combine(%d, p_%s + batch * m + row, tops[%d]);\n",
+                         t->combine[i], p->body.statement[s].name, i);
+    }
+    kiln_text_add(out, "}\n");
+}
+
+static void emit_clear(kiln_text *out, const kiln_problem *p, const tops *t) {
+    kiln_text_printf(out,
+                     "KERNEL(%d, 1, 1)\nNAME(clear)(EPILOGUE_PARAMS, i64 rows)\n{\n"
+                     "    for (i64 i = BLOCK(0) * (i64)%d + THREAD(0); i < rows; "
+                     "i += BLOCKS(0) * (i64)%d) {\n",
+                     MATMUL_CLEAR_THREADS, MATMUL_CLEAR_THREADS, MATMUL_CLEAR_THREADS);
+    for (int s = 0; s < p->body.n_statements; s++) {
+        int i = top_stored(p, t, s);
+        if (i >= 0)
+            kiln_text_printf(out, "        p_%s[i] = k_identity(%d);\n", p->body.statement[s].name,
+                             t->combine[i]);
+    }
+    kiln_text_add(out, "    }\n}\n");
+}
+
+void kiln_matmul_emit_tops(kiln_text *out, const kiln_problem *p) {
+    tops t = tops_of(p);
+    if (!t.n) return;
+    kiln_text_add(out, "FUNC void NAME(tops_begin)(float *tops)\n{\n");
+    for (int i = 0; i < t.n; i++)
+        kiln_text_printf(out, "    tops[%d] = k_identity(%d);\n", i, t.combine[i]);
+    kiln_text_add(out, "}\n#if K_LANES > 1\nFUNC void NAME(tops_group)(float *tops, int n)\n{\n");
+    for (int i = 0; i < t.n; i++)
+        kiln_text_printf(out, "    tops[%d] = k_group_reduce(%d, tops[%d], n, 0);\n", i,
+                         t.combine[i], i);
+    kiln_text_add(out, "}\n#endif\n");
+    emit_tops_end(out, p, &t);
+    emit_clear(out, p, &t);
+}
+
+static void declare_tops(kiln_text *out, const tops *t, const char *indent) {
+    for (int i = 0; i < t->n; i++) kiln_text_printf(out, "%sREAL a%d;\n", indent, i);
+}
+
+/* REAL is a float or a vector of them; a NaN is ignored, as the language's max does. */
+static void collect_tops(kiln_text *out, const tops *t, const char *indent) {
+    for (int i = 0; i < t->n; i++)
+        kiln_text_printf(out, "%stops[%d] = K_%s2(tops[%d], a%d);\n", indent, i,
+                         t->combine[i] == 1 ? "MAX" : "MIN", i, i);
 }
 
 /* ---- one function per width */
@@ -106,23 +188,26 @@ static bool exact(const kiln_problem *p) {
     return v.plain && v.acc == KILN_I32 && v.out == KILN_I32;
 }
 
-static void open_function(kiln_text *out, const char *name, const char *sum) {
+static void open_function(kiln_text *out, const char *name, const char *rest) {
     kiln_text_printf(out,
                      "FUNC void NAME(%s)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, %s)\n{\n",
-                     name, sum);
+                     name, rest);
 }
 
 /* keep: `out` goes to value[] instead of memory. */
 static void emit_elements(kiln_text *out, const kiln_problem *p, const char *name, int width,
                           bool keep) {
+    tops t = tops_of(p);
     kiln_emit_part part = {.outputs = true,
+                           .reductions = true,
                            .indent = "        ",
                            .operand = name_operand,
                            .context = (void *)(uintptr_t)p};
     bool read[KILN_OPERANDS_MAX] = {false};
     kiln_body_reads(&p->body, &part, read, p->n_operands);
     kiln_text_add(out, "#define REAL float\n");
-    open_function(out, name, keep ? "const ACC *sum, float *value" : "const ACC *sum");
+    open_function(out, name,
+                  keep ? "const ACC *sum, float *value TOPS_PARAM" : "const ACC *sum TOPS_PARAM");
     if (exact(p) && !keep) {
         kiln_text_printf(out, "    WRITE_N(i32, %d, p_out, %s, sum);\n}\n#undef REAL\n", width,
                          position(p, MATMUL_OUT));
@@ -131,7 +216,7 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (read[i]) read_operand(out, p, i, width);
-        if (o->output)
+        if (stores_elements(o))
             kiln_text_printf(out, "    %s w_%s[%d];\n", o->type == KILN_I32 ? "int" : "float",
                              o->name, width);
     }
@@ -139,16 +224,19 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     kiln_text_add(out, "        const float acc = (float)sum[i];\n");
     for (int i = 0; i < p->n_operands; i++) {
         if (read[i]) pick_operand(out, &p->operand[i]);
-        if (p->operand[i].output)
+        if (stores_elements(&p->operand[i]))
             kiln_text_printf(out, "        float o_%s;\n", p->operand[i].name);
     }
+    declare_tops(out, &t, "        ");
     kiln_body_emit(&p->body, &part, out);
+    collect_tops(out, &t, "        ");
     for (int i = 0; i < p->n_operands; i++)
-        if (p->operand[i].output) keep_output(out, &p->operand[i]);
+        if (stores_elements(&p->operand[i])) keep_output(out, &p->operand[i]);
     if (keep) kiln_text_add(out, "        value[i] = o_out;\n");
     kiln_text_add(out, "    }\n");
     for (int i = 0; i < p->n_operands; i++)
-        if (p->operand[i].output && !(keep && i == MATMUL_OUT)) write_output(out, p, i, width);
+        if (stores_elements(&p->operand[i]) && !(keep && i == MATMUL_OUT))
+            write_output(out, p, i, width);
     kiln_text_add(out, keep ? "    (void)w_out;\n}\n#undef REAL\n" : "}\n#undef REAL\n");
 }
 
@@ -175,14 +263,34 @@ static void vector_read(kiln_text *out, const kiln_problem *p, int i) {
                          type, o->name, position(p, i));
 }
 
+/* From one vector of maxima to a float of each, and before that their beginning. */
+static void emit_vector_tops(kiln_text *out, const tops *t) {
+    if (!t->n) return;
+    kiln_text_add(out, "FUNC void NAME(tops_spread)(REAL *wide)\n{\n");
+    for (int i = 0; i < t->n; i++)
+        kiln_text_printf(out, "    wide[%d] = (REAL)(k_identity(%d));\n", i, t->combine[i]);
+    kiln_text_add(out, "}\nFUNC void NAME(tops_gather)(float *tops, const REAL *wide)\n{\n"
+                       "    float lane[VL];\n");
+    for (int i = 0; i < t->n; i++)
+        kiln_text_printf(out,
+                         "    CAT(vstore, VL)(wide[%d], 0, lane);\n"
+                         "    for (int l = 0; l < VL; l++) tops[%d] = k_combine(%d, tops[%d], "
+                         "lane[l]);\n",
+                         i, i, t->combine[i], i);
+    kiln_text_add(out, "}\n");
+}
+
 void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name) {
+    tops t = tops_of(p);
     kiln_emit_part part = {.outputs = true,
+                           .reductions = true,
                            .indent = "    ",
                            .operand = name_operand,
                            .context = (void *)(uintptr_t)p};
     bool read[KILN_OPERANDS_MAX] = {false};
     kiln_body_reads(&p->body, &part, read, p->n_operands);
-    open_function(out, name, "ACCV sum");
+    emit_vector_tops(out, &t);
+    open_function(out, name, t.n ? "ACCV sum, REAL *tops" : "ACCV sum");
     if (exact(p)) {
         kiln_text_printf(out, "    VSTORE_INT(p_out, %s, sum);\n}\n", position(p, MATMUL_OUT));
         return;
@@ -190,12 +298,15 @@ void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, con
     kiln_text_add(out, "    const REAL acc = ACCV_FLOAT(sum);\n");
     for (int i = 0; i < p->n_operands; i++) {
         if (read[i]) vector_read(out, p, i);
-        if (p->operand[i].output) kiln_text_printf(out, "    REAL o_%s;\n", p->operand[i].name);
+        if (stores_elements(&p->operand[i]))
+            kiln_text_printf(out, "    REAL o_%s;\n", p->operand[i].name);
     }
+    declare_tops(out, &t, "    ");
     kiln_body_emit(&p->body, &part, out);
+    collect_tops(out, &t, "    ");
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
-        if (o->output)
+        if (stores_elements(o))
             kiln_text_printf(out, "    VSTORE(%s, p_%s, %s, o_%s);\n", kiln_type_name(o->type),
                              o->name, position(p, i), o->name);
     }

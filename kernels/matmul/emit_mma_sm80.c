@@ -175,6 +175,7 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_text undefs = {0};
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
+    kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish", kiln_schedule_get(s, "store"));
     kiln_text_add(out, kiln_embedded("kernels/matmul/mma_sm80.cuh"));
     kiln_text_add(out, kiln_text_get(&undefs));

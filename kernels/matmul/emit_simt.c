@@ -97,9 +97,10 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_text undefs = {0};
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
+    kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish", kiln_schedule_get(s, "vo"));
     kiln_text_add(out, kiln_embedded("kernels/matmul/simt.k.c"));
-    kiln_text_add(out, "#undef TX\n#undef TY\n#undef THREADS\n#undef ELEMENT\n");
+    kiln_text_add(out, "#undef TX\n#undef TY\n#undef SHARE\n#undef THREADS\n#undef ELEMENT\n");
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
     kiln_text_free(&undefs);

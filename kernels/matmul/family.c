@@ -120,9 +120,57 @@ static void emit_error(kiln_text *out, const matmul *v) {
                      ERROR_UNITS, TINY, narrow(v) ? " + narrow * count" : "");
 }
 
+static bool of_row(const kiln_operand *o) { return o->output && !(o->axes & MATMUL_AXIS_N); }
+
+static int find_tops(const kiln_problem *p, int16_t node[KILN_STATEMENTS_MAX]) {
+    return kiln_body_reductions(&p->body, node, KILN_STATEMENTS_MAX);
+}
+
+static bool largest(const kiln_problem *p, int node) {
+    return p->body.node[node].op == KILN_OP_RMAX;
+}
+
+/* Maxima and minima of rows: NAME(top) combines two of number t, NAME(tops_begin) says with what
+ * one begins, NAME(tops_end) stores a row's. The bound of a maximum is the largest of the bounds. */
+static void emit_tops(kiln_text *out, const kiln_problem *p) {
+    int16_t node[KILN_STATEMENTS_MAX];
+    int n = find_tops(p, node);
+    if (!n) return;
+    kiln_text_add(out, "FUNC double NAME(top)(int t, double a, double b)\n{\n    return ");
+    for (int i = 0; i < n; i++)
+        kiln_text_printf(out, "t == %d ? %s(a, b) : ", i, largest(p, node[i]) ? "fmax" : "fmin");
+    kiln_text_add(out, "a;\n}\nFUNC void NAME(tops_begin)(double *tops, double *errors)\n{\n");
+    for (int i = 0; i < n; i++)
+        kiln_text_printf(out, "    tops[%d] = %s(double)K_INF;\n    errors[%d] = 0.0;\n", i,
+                         largest(p, node[i]) ? "-" : "", i);
+    kiln_text_add(out, "}\nFUNC void NAME(tops_end)(REFERENCE_PARAMS, i64 at, const double *tops, "
+                       "const double *errors)\n{\n");
+    for (int s = 0; s < p->body.n_statements; s++)
+        for (int i = 0; i < n && p->body.statement[s].operand >= 0; i++)
+            if (p->body.statement[s].node == node[i])
+                kiln_text_printf(out,
+                                 "    v_%s[at] = tops[%d];\n"
+                                 "    b_%s[at] = (float)(errors[%d] * 1.0001);\n",
+                                 p->body.statement[s].name, i, p->body.statement[s].name, i);
+    kiln_text_add(out, "}\n");
+}
+
+static void collect_tops(kiln_text *out, const kiln_problem *p) {
+    int16_t node[KILN_STATEMENTS_MAX];
+    int n = find_tops(p, node);
+    for (int i = 0; i < n; i++)
+        kiln_text_printf(out,
+                         "    tops[%d] = %s(tops[%d], a%d);\n"
+                         "    errors[%d] = fmax(errors[%d], ae%d);\n",
+                         i, largest(p, node[i]) ? "fmax" : "fmin", i, i, i, i, i);
+}
+
 /* FUNC NAME(end): the statements of one element, in double and with bounds. */
 static void emit_end(kiln_text *out, const kiln_problem *p) {
+    int16_t node[KILN_STATEMENTS_MAX];
+    int tops = find_tops(p, node);
     kiln_emit_part part = {.outputs = true,
+                           .reductions = true,
                            .indent = "    ",
                            .operand = name_operand,
                            .context = (void *)(uintptr_t)p};
@@ -132,18 +180,21 @@ static void emit_end(kiln_text *out, const kiln_problem *p) {
     kiln_text_add(out,
                   "#define U 5.9604644775390625e-8\n"
                   "FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, "
-                  "double magnitude, double narrow, i64 k)\n{\n    const i64 at = (batch * m + "
-                  "row) * n + col;\n");
+                  "double magnitude, double narrow, i64 k END_PARAM)\n{\n    const i64 at = "
+                  "(batch * m + row) * n + col;\n");
     emit_error(out, &v);
     for (int i = 0; i < p->n_operands; i++) {
         const char *name = p->operand[i].name;
         if (read[i]) read_operand(out, &p->operand[i]);
-        if (p->operand[i].output) kiln_text_printf(out, "    double o_%s, oe_%s;\n", name, name);
+        if (p->operand[i].output && !of_row(&p->operand[i]))
+            kiln_text_printf(out, "    double o_%s, oe_%s;\n", name, name);
     }
+    for (int i = 0; i < tops; i++) kiln_text_printf(out, "    double a%d, ae%d;\n", i, i);
     kiln_body_emit_bounded(&p->body, &part, out);
+    collect_tops(out, p);
     for (int i = 0; i < p->n_operands; i++) {
         const char *name = p->operand[i].name;
-        if (p->operand[i].output)
+        if (p->operand[i].output && !of_row(&p->operand[i]))
             kiln_text_printf(out, "    v_%s[at] = o_%s;\n    b_%s[at] = (float)(oe_%s * 1.0001);\n",
                              name, name, name, name);
     }
@@ -171,18 +222,22 @@ static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_t
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         kiln_emit_define(out, &undefs, shape[i].name, "%d", shape[i].value);
     kiln_emit_define(out, &undefs, "NARROW_UNIT", "%.17g", NARROW_UNIT);
+    kiln_emit_define(out, &undefs, "END_PARAM", "%s",
+                     v.tops ? ", double *tops, double *errors" : "");
+    kiln_emit_define(out, &undefs, "END_ARG", "%s", v.tops ? ", tops, errors" : "");
     kiln_text_add(out, "#define REFERENCE_PARAMS ");
     reference_list(out, p, true);
     kiln_text_add(out, "\n#define REFERENCE_ARGS ");
     reference_list(out, p, false);
     kiln_text_add(out, "\n");
+    emit_tops(out, p);
     emit_end(out, p);
     kiln_text_add(out, kiln_embedded("kernels/matmul/reference.k.c"));
     kiln_text_add(
         out,
         "#undef REFERENCE_PARAMS\n#undef REFERENCE_ARGS\n#undef PA\n#undef PB\n"
         "#undef RV\n#undef RF\n#undef RV_OF\n#undef RF_OF\n#undef RV_PUT\n#undef SPREAD_STEPS\n"
-        "#undef NARROW_SUM\n#undef NARROW_OF\n");
+        "#undef NARROW_SUM\n#undef NARROW_OF\n#undef PART\n#undef ROW_THREADS\n");
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
     kiln_text_free(&undefs);
@@ -221,8 +276,10 @@ static int reference_program(const kiln_problem *p, const kiln_caps *caps, kiln_
     int pa = cpu ? CPU_PA : GPU_PA, pb = cpu ? CPU_PB : GPU_PB, side = cpu ? 1 : 16;
     int64_t panels_a = ceil_div(v.m, pa), panels_b = ceil_div(v.n, pb);
     memset(out, 0, sizeof *out);
-    out->n_launches = 2;
-    out->workspace_bytes = (panels_a * pa + panels_b * pb) * v.k * v.batch * 4;
+    int64_t spread = (panels_a * pa + panels_b * pb) * v.k * v.batch; /* floats, an even number */
+    int64_t parts = 2 * v.tops * v.m * v.batch * panels_b;            /* doubles */
+    out->n_launches = v.tops ? 3 : 2;
+    out->workspace_bytes = spread * 4 + parts * 8;
     kiln_launch *l = &out->launch[0];
     set_launch(l, "spread", ceil_div(v.k, SPREAD_STEPS), panels_a + panels_b, v.batch,
                cpu ? 1 : 256, 1);
@@ -240,6 +297,15 @@ static int reference_program(const kiln_problem *p, const kiln_caps *caps, kiln_
     kiln_matmul_arg_i64(l, panels_a);
     kiln_matmul_arg_i64(l, panels_b);
     kiln_matmul_arg_workspace(l);
+    if (!v.tops) return KILN_OK;
+    kiln_matmul_arg_workspace(l);
+    kiln_matmul_arg_i64(l, spread / 2);
+    l = &out->launch[2];
+    set_launch(l, "rows", ceil_div(v.m, cpu ? 1 : 64), 1, v.batch, cpu ? 1 : 64, 1);
+    reference_args(l, p);
+    kiln_matmul_arg_i64(l, panels_b);
+    kiln_matmul_arg_workspace(l);
+    kiln_matmul_arg_i64(l, spread / 2);
     return KILN_OK;
 }
 
@@ -326,10 +392,11 @@ static int evaluate(const kiln_problem *p, const void *const *host, const double
             outputs[s] = store + slot[p->body.statement[s].operand] * n;
     multiply_row(p, host, batch, row, acc, extents);
     int status = kiln_body_eval(&p->body, inputs, acc, n, FLOAT_ROUNDOFF, outputs, e);
-    for (int64_t j = 0; j < n * slots && !status; j++) {
-        value[j / n][j % n] = store[j].value;
-        bound[j / n][j % n] = store[j].error;
-    }
+    for (int i = MATMUL_OUT; i < p->n_operands && !status; i++)
+        for (int64_t j = 0; p->operand[i].output && j < p->operand[i].cols; j++) {
+            value[slot[i]][j] = store[slot[i] * n + j].value;
+            bound[slot[i]][j] = store[slot[i] * n + j].error;
+        }
     return status;
 }
 

@@ -138,10 +138,16 @@ static int set_matrix(const kiln_problem *p, kiln_operand *o, int64_t rows, int6
 
 static int shape_extra(const kiln_problem *p, kiln_operand *o, kiln_error *e) {
     bool has_m = o->axes & MATMUL_AXIS_M, has_n = o->axes & MATMUL_AXIS_N;
-    if (o->output && !(has_m && has_n))
+    if (o->output && !has_m)
         return kiln_fail(e, KILN_UNSUPPORTED,
-                         "matmul stores whole matrices: give output %s both axes, %s[m,n]", o->name,
-                         o->name);
+                         "matmul stores matrices and values of a row: give output %s both axes, "
+                         "%s[m,n], or %s[m]",
+                         o->name, o->name, o->name);
+    if (o->output && !has_n && o->type != KILN_F32)
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "matmul: %s[m] holds a row's maximum or minimum in f32, not in %s; write "
+                         "%s=f32",
+                         o->name, kiln_type_name(o->type), o->name);
     if (!stores(o->type))
         return kiln_fail(
             e, KILN_UNSUPPORTED,
@@ -149,16 +155,66 @@ static int shape_extra(const kiln_problem *p, kiln_operand *o, kiln_error *e) {
             "f32, f16, bf16, e4m3, e5m2, i8 or i32",
             o->name, kiln_type_name(o->type));
     int status = set_matrix(p, o, has_m ? p->value[M] : 1, has_n ? p->value[N] : 1, 0, "", e);
-    if (!(has_m && has_n)) o->batch = 1, o->batch_stride = 0;
+    if (!o->output && !(has_m && has_n)) o->batch = 1, o->batch_stride = 0;
+    return status;
+}
+
+/* One value per row and batch entry: what is known only when all tiles of the row are. */
+static bool of_row(const kiln_operand *o) { return o->output && o->axes == MATMUL_AXIS_M; }
+
+static bool largest_or_smallest(const kiln_node *n) {
+    return n->op == KILN_OP_RMAX || n->op == KILN_OP_RMIN;
+}
+
+static int fail_reduction(const kiln_node *n, kiln_error *e) {
+    if (!largest_or_smallest(n))
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "matmul: statements may not reduce a row by %s: tiles would add their "
+                         "floats in no fixed order; use max or min, as in amax[m] = max(abs(acc)), "
+                         "or put the reduction into a map problem of its own",
+                         kiln_op_name((kiln_op)n->op));
+    return kiln_fail(e, KILN_UNSUPPORTED,
+                     "matmul: statements may only store the reduction of a row, as in amax[m] = "
+                     "max(abs(acc)), not compute with it; put what needs its value into a map "
+                     "problem of its own");
+}
+
+/* Row outputs take a reduction as it is, everything else takes none. */
+static int check_stores(const kiln_problem *p, bool stored[], kiln_error *e) {
+    for (int i = 0; i < p->body.n_statements; i++) {
+        const kiln_statement *s = &p->body.statement[i];
+        const kiln_node *value = &p->body.node[s->node];
+        bool row = s->operand >= 0 && of_row(&p->operand[s->operand]);
+        if (row && !kiln_op_reduces((kiln_op)value->op))
+            return kiln_fail(e, KILN_UNSUPPORTED,
+                             "matmul: %s[m] is one value for a row: assign it the max or min of "
+                             "one argument, as in %s[m] = max(abs(acc))",
+                             s->name, s->name);
+        if (s->operand >= 0 && !row && kiln_op_reduces((kiln_op)value->op))
+            return fail_reduction(value, e);
+        stored[s->node] |= row;
+    }
+    return KILN_OK;
+}
+
+static int check_reductions(const kiln_problem *p, kiln_error *e) {
+    const kiln_node *node = p->body.node;
+    bool stored[KILN_NODES_MAX] = {false};
+    int status = check_stores(p, stored, e);
+    for (int i = 0; i < p->body.n_nodes && !status; i++) {
+        bool reduces = kiln_op_reduces((kiln_op)node[i].op);
+        if (reduces && (!stored[i] || !largest_or_smallest(&node[i])))
+            status = fail_reduction(&node[i], e);
+        for (int k = 0; k < kiln_op_arity((kiln_op)node[i].op) && !status; k++)
+            if (kiln_op_reduces((kiln_op)node[node[i].arg[k]].op))
+                status = fail_reduction(&node[node[i].arg[k]], e);
+    }
     return status;
 }
 
 static int check_statements(const kiln_problem *p, kiln_error *e) {
-    if (p->body.n_phases > 1)
-        return kiln_fail(
-            e, KILN_UNSUPPORTED,
-            "matmul: statements may not reduce over a row (sum, mean, max or min of one "
-            "argument) yet; put the reduction into a map problem of its own");
+    int status = check_reductions(p, e);
+    if (status) return status;
     for (int i = 0; i < p->body.n_nodes; i++) {
         const kiln_node *node = &p->body.node[i];
         if (node->op == KILN_OP_OPERAND && node->operand < MATMUL_OUT)
@@ -195,6 +251,11 @@ static bool is_plain(const kiln_problem *p) {
            b->node[b->statement[0].node].op == KILN_OP_RESULT;
 }
 
+static int count_tops(const kiln_body *b) {
+    int16_t node[KILN_STATEMENTS_MAX];
+    return kiln_body_reductions(b, node, KILN_STATEMENTS_MAX);
+}
+
 matmul kiln_matmul_view(const kiln_problem *p) {
     const kiln_operand *o = p->operand;
     return (matmul){
@@ -216,6 +277,7 @@ matmul kiln_matmul_view(const kiln_problem *p) {
         .tb = p->value[TB],
         .fast = p->value[FAST],
         .plain = is_plain(p),
+        .tops = count_tops(&p->body),
     };
 }
 
@@ -245,6 +307,18 @@ void kiln_matmul_arg_epilogue(kiln_launch *l, const kiln_problem *p) {
     kiln_matmul_arg_i64(l, v.ldo);
     kiln_matmul_arg_i64(l, v.stride_o);
     for (int i = MATMUL_OUT; i < p->n_operands; i++) kiln_matmul_arg_operand(l, i);
+}
+
+void kiln_matmul_launch_clear(kiln_program *out, const kiln_problem *p) {
+    matmul v = kiln_matmul_view(p);
+    if (!v.tops) return;
+    int64_t rows = v.m * v.batch, blocks = (rows + MATMUL_CLEAR_THREADS - 1) / MATMUL_CLEAR_THREADS;
+    kiln_launch *l = &out->launch[out->n_launches++];
+    *l = (kiln_launch){.entry = "clear",
+                       .grid = {(uint32_t)(blocks < UINT16_MAX ? blocks : UINT16_MAX), 1, 1},
+                       .block = {MATMUL_CLEAR_THREADS, 1, 1}};
+    kiln_matmul_arg_epilogue(l, p);
+    kiln_matmul_arg_i64(l, rows);
 }
 
 /* ---- legality */

@@ -145,10 +145,10 @@ static int program(const kiln_problem *problem, const kiln_caps *caps, const kil
     (void)e;
     plan q = make_plan(problem, s);
     memset(out, 0, sizeof *out);
-    out->n_launches = 2;
     out->workspace_bytes = q.bytes;
-    pack_launch(&out->launch[0], &q);
-    main_launch(&out->launch[1], problem, &q, s);
+    pack_launch(&out->launch[out->n_launches++], &q);
+    kiln_matmul_launch_clear(out, problem);
+    main_launch(&out->launch[out->n_launches++], problem, &q, s);
     return KILN_OK;
 }
 

@@ -217,9 +217,8 @@ static void operand_args(kiln_launch *l, const matmul *v, int64_t part_k) {
     kiln_matmul_arg_i64(l, v->stride_b);
 }
 
-static void split_args(kiln_program *out, const kiln_problem *p, const matmul *v,
+static void split_args(kiln_program *out, kiln_launch *l, const kiln_problem *p, const matmul *v,
                        const kiln_schedule *s) {
-    kiln_launch *l = &out->launch[0];
     kiln_matmul_arg_i64(l, v->m);
     kiln_matmul_arg_i64(l, v->n);
     kiln_matmul_arg_workspace(l);
@@ -236,11 +235,12 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     matmul v = kiln_matmul_view(p);
     shape x = shape_of(&v, s);
     *out = (kiln_program){0};
+    kiln_matmul_launch_clear(out, p);
     kiln_launch *l = launch(out, "main", tiles(&v, s), v.batch, s->value[SPLIT], x.threads);
     l->shared_bytes = (uint32_t)x.shared_bytes;
     operand_args(l, &v, part_of(&v, s));
     if (s->value[SPLIT] > 1)
-        split_args(out, p, &v, s);
+        split_args(out, l, p, &v, s);
     else
         kiln_matmul_arg_epilogue(l, p);
     return KILN_OK;

@@ -163,9 +163,9 @@ static int program(const kiln_problem *problem, const kiln_caps *caps, const kil
     plan q = make_plan(problem, s);
     int split = s->value[SPLIT];
     memset(out, 0, sizeof *out);
-    out->n_launches = split > 1 ? 2 : 1;
     out->workspace_bytes = q.parts_bytes;
-    kiln_launch *l = &out->launch[0];
+    kiln_matmul_launch_clear(out, problem);
+    kiln_launch *l = &out->launch[out->n_launches++];
     set_launch(l, "main", q.tiles_m * q.tiles_n, split, q.p.batch, threads_of(s));
     kiln_matmul_arg_epilogue(l, problem);
     kiln_matmul_arg_operand(l, MATMUL_A);
@@ -178,7 +178,7 @@ static int program(const kiln_problem *problem, const kiln_caps *caps, const kil
     kiln_matmul_arg_i64(l, q.k_part);
     if (split == 1) return KILN_OK;
     kiln_matmul_arg_workspace(l);
-    l = &out->launch[1];
+    l = &out->launch[out->n_launches++];
     set_launch(l, "sum", q.sum_blocks, 1, q.p.batch, SUM_THREADS);
     kiln_matmul_arg_epilogue(l, problem);
     kiln_matmul_arg_workspace(l);

@@ -5,7 +5,9 @@
  * a is stored m x k, or k x m with ta=1; b is stored k x n, or n x k with tb=1; all row-major with
  * leading dimensions lda, ldb, ldo. Batches follow each other without a gap: the stride is
  * stored rows * leading dimension. Operands of statements are dense: bias[n] and scale[m] are
- * shared by all batches, res[m,n] and outputs other than `out` have a matrix per batch. */
+ * shared by all batches, res[m,n] and outputs other than `out` have a matrix per batch. An output
+ * amax[m] has one f32 per row and batch entry: the maximum or minimum that its statement takes over
+ * the row. Tiles of a row are finished in any order, so each adds its part by an atomic maximum. */
 #ifndef KILN_KERNELS_MATMUL_MATMUL_H
 #define KILN_KERNELS_MATMUL_MATMUL_H
 
@@ -23,6 +25,7 @@ typedef struct matmul {
     bool ta, tb;
     bool fast;  /* 8-bit floats: sums may stay in the tensor cores' narrow accumulator */
     bool plain; /* the statements are just "out = acc": an I32 result is stored exactly */
+    int tops;   /* maxima and minima of rows that the statements store */
 } matmul;
 
 matmul kiln_matmul_view(const kiln_problem *p);
@@ -36,6 +39,10 @@ void kiln_matmul_arg_workspace(kiln_launch *l);
 /* The arguments that EPILOGUE_PARAMS names, in its order: m, n, ldo, stride_o (I64), then every
  * operand from `out` on. */
 void kiln_matmul_arg_epilogue(kiln_launch *l, const kiln_problem *p);
+/* With row outputs, adds the launch `clear`, which must come before what finishes tiles: a maximum
+ * begins at -infinity, a minimum at infinity. */
+enum { MATMUL_CLEAR_THREADS = 64 };
+void kiln_matmul_launch_clear(kiln_program *out, const kiln_problem *p);
 /* Appends a sentence to why (may be NULL) and returns false: `return kiln_matmul_no(why, ...)`. */
 bool kiln_matmul_no(kiln_text *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* May rows of `out` and of every [m,n] and [n] operand be accessed `width` elements at a time? */
@@ -48,21 +55,36 @@ void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
 
 /* ---- emission (tuner only) ----
  * Defines TA TB TO (type names: READ(TA, a, i)), TRANSPOSE_A, TRANSPOSE_B, ACC (float or int),
- * ACC_INT, PLAIN, EPILOGUE_PARAMS (a parameter list) and EPILOGUE_ARGS (the same names as
- * arguments). */
+ * ACC_INT, PLAIN, EPILOGUE_PARAMS (a parameter list), EPILOGUE_ARGS (the same names as arguments),
+ * ROW_TOPS (their number, 0 mostly), TOPS_PARAM and TOPS_ARG: ", float *tops" and
+ * ", tops" with row outputs, otherwise nothing. */
 void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_problem *p);
+/* Nothing without row outputs. With them, before the other functions:
+ *     FUNC void NAME(tops_begin)(float *tops)            ROW_TOPS neutral elements
+ *     FUNC void NAME(tops_group)(float *tops, int n)     combines those of each n adjacent threads,
+ *                                                        a power of 2 up to K_LANES (if that is > 1)
+ *     FUNC void NAME(tops_end)(EPILOGUE_PARAMS, i64 batch, i64 row, const float *tops)
+ *                                                        into the outputs, atomically
+ *     KERNEL NAME(clear)                                 for kiln_matmul_launch_clear
+ * A body calls tops_begin, then finishes any number of columns of ONE row (TOPS_ARG collects their
+ * maxima), may combine threads that share the row, and calls tops_end. */
+void kiln_matmul_emit_tops(kiln_text *out, const kiln_problem *p);
 /* A device function that finishes `width` adjacent columns (1, 2, 4, 8, 16) of one row:
- *     FUNC void NAME(<name>)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum)
+ *     FUNC void NAME(<name>)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum
+ *                            TOPS_PARAM)
  * reads what the statements read, evaluates them in float and stores. The caller has checked
  * that row < m and col + width <= n; a width above 1 needs kiln_matmul_epilogue_aligned. */
 void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width);
 
 /* The same, but `out` is left, before rounding, in value[width] instead of being stored:
  *     FUNC void NAME(<name>)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
- *                            float *value) */
+ *                            float *value TOPS_PARAM) */
 void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *name, int width);
 
-/* The same for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment. */
+/* The same for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment.
+ * With row outputs it collects vectors (", REAL *tops") and comes with
+ *     FUNC void NAME(tops_spread)(REAL *wide)                           neutral elements
+ *     FUNC void NAME(tops_gather)(float *tops, const REAL *wide)        adds the lanes' maxima */
 void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name);
 
 extern const kiln_family kiln_family_matmul;

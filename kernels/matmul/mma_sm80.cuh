@@ -23,7 +23,8 @@
  * Epilogue: the warp puts its accumulators into the ring's memory, SLABS times 16 rows a pass, and
  * takes them back as STORE neighbours of a row, which the statements (NAME(finish)) turn into
  * stores of up to 16 bytes. With SPLIT > 1 partial sums go to the workspace instead and
- * NAME(reduce) finishes: the sum runs in a fixed order, so results repeat bit by bit.
+ * NAME(reduce) finishes: the sum runs in a fixed order, so results repeat bit by bit. Row outputs:
+ * lanes whose pieces are of one row combine their maxima, one of them adds these to memory.
  *
  * The emitter puts before this file: the parameters below, what matmul.h's
  * kiln_matmul_emit_problem lists, and NAME(finish) for STORE elements. The file is kept in the
@@ -50,6 +51,8 @@
 #define TRANSPOSE_B 0 /* b is stored n x k */
 #define ACC float
 #define ACC_INT 0
+#define ROW_TOPS 0 /* maxima of rows that statements store */
+#define TOPS_ARG
 #define NAME(x) mma_##x
 #define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, STORAGE(TO) *RESTRICT out
 #define EPILOGUE_ARGS m, n, ldo, stride_o, out
@@ -269,19 +272,25 @@ FUNC i64 NAME(work_at)(int part, int batch, int row, int col, i64 m, i64 n) {
 #if SPLIT > 1
 #define DRAIN_PARAMS i64 m, i64 n, ACC *RESTRICT work
 #define DRAIN_ARGS m, n, work
+#define DRAIN_TOPS 0
 #else
 #define DRAIN_PARAMS EPILOGUE_PARAMS
 #define DRAIN_ARGS EPILOGUE_ARGS
+#define DRAIN_TOPS ROW_TOPS
 #endif
 
 /* STORE neighbours of a row: n is a multiple of STORE. */
-FUNC void NAME(drain_row)(DRAIN_PARAMS, int batch, int row, int col, const ACC *at) {
+FUNC void NAME(drain_row)(DRAIN_PARAMS, int batch, int row, int col, const ACC *at
+#if DRAIN_TOPS
+                          , float *tops
+#endif
+) {
 #if SPLIT > 1
     NAME(take)(work + NAME(work_at)(BLOCK(2), batch, row, col, m, n), at);
 #else
     __align__(16) ACC v[STORE];
     NAME(take)(v, at);
-    NAME(finish)(DRAIN_ARGS, batch, row, col, v);
+    NAME(finish)(DRAIN_ARGS, batch, row, col, v TOPS_ARG);
 #endif
 }
 
@@ -305,8 +314,19 @@ FUNC void NAME(drain)(ACC (*sum)[NI][4], ACC *stage, int batch, int row0, int co
         UNROLL_N(2) for (int x = lane; x < SLABS * 16 * across; x += 32) {
             const int r = x / across, c = x % across * STORE;
             const int row = row0 + pass * SLABS * 16 + r, col = col0 + c;
+#if DRAIN_TOPS
+            const int even = across & -across, share = even < 32 ? even : 32; /* lanes of a row */
+            float tops[ROW_TOPS];
+            NAME(tops_begin)(tops);
+            if (row < m && col < n)
+                NAME(drain_row)(DRAIN_ARGS, batch, row, col, stage + r * PITCH + c, tops);
+            NAME(tops_group)(tops, share);
+            if (row < m && col < n && lane % share == 0)
+                NAME(tops_end)(DRAIN_ARGS, batch, row, tops);
+#else
             if (row < m && col < n)
                 NAME(drain_row)(DRAIN_ARGS, batch, row, col, stage + r * PITCH + c);
+#endif
         }
     }
 }
@@ -384,15 +404,27 @@ NAME(main)(const STORAGE(TA) *RESTRICT a, const STORAGE(TB) *RESTRICT b, int k, 
 ENTRY(256, 1)
 NAME(reduce)(const ACC *RESTRICT work, EPILOGUE_PARAMS) {
     const i64 across = n / STORE, x = (i64)BLOCK(0) * 256 + THREAD(0);
-    if (m <= 0 || n <= 0 || x >= across * m) return;
+    if (m <= 0 || n <= 0) return;
     const int batch = BLOCK(1), row = (int)(x / across), col = (int)(x % across) * STORE;
-    __align__(16) ACC v[STORE], part[STORE];
-    UNROLL for (int e = 0; e < STORE; e++) v[e] = 0;
-    UNROLL for (int s = 0; s < SPLIT; s++) {
-        NAME(take)(part, work + NAME(work_at)(s, batch, row, col, m, n));
-        UNROLL for (int e = 0; e < STORE; e++) v[e] += part[e];
+#if ROW_TOPS
+    float tops[ROW_TOPS];
+    NAME(tops_begin)(tops);
+#endif
+    if (row < m) {
+        __align__(16) ACC v[STORE], part[STORE];
+        UNROLL for (int e = 0; e < STORE; e++) v[e] = 0;
+        UNROLL for (int s = 0; s < SPLIT; s++) {
+            NAME(take)(part, work + NAME(work_at)(s, batch, row, col, m, n));
+            UNROLL for (int e = 0; e < STORE; e++) v[e] += part[e];
+        }
+        NAME(finish)(EPILOGUE_ARGS, batch, row, col, v TOPS_ARG);
     }
-    NAME(finish)(EPILOGUE_ARGS, batch, row, col, v);
+#if ROW_TOPS
+    int share = 32; /* lanes that surely have one row */
+    while (across % share) share /= 2;
+    NAME(tops_group)(tops, share);
+    if (row < m && THREAD(0) % share == 0) NAME(tops_end)(EPILOGUE_ARGS, batch, row, tops);
+#endif
 }
 #endif
 
@@ -431,3 +463,4 @@ NAME(reduce)(const ACC *RESTRICT work, EPILOGUE_PARAMS) {
 #undef OFFSETS_B
 #undef DRAIN_PARAMS
 #undef DRAIN_ARGS
+#undef DRAIN_TOPS

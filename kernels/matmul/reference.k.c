@@ -7,6 +7,8 @@
  *
  *            CPU: one work-item, 8 rows x double16      GPU: 16 x 16 threads, 4 x 4 doubles each
  *
+ *   rows:    with row outputs: a thread combines the maxima that the blocks left of its row
+ *
  * NARROW: for sums that may be kept in few bits (the README says which and why), also how far apart
  * partial sums lie and the largest product: the unit in which such sums err. */
 #ifndef RW
@@ -31,6 +33,8 @@
 #define ACC float     /* int for i8 */
 #define ACC_INT 0
 #define PLAIN 1       /* the statements are just out = acc */
+#define ROW_TOPS 0    /* maxima of rows that statements store */
+#define END_ARG
 #define REFERENCE_PARAMS i64 m, i64 n, GLOBAL double *v_out, GLOBAL float *b_out
 #define REFERENCE_ARGS m, n, v_out, b_out
 FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, double magnitude,
@@ -39,6 +43,9 @@ FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, d
     v_out[(batch * m + row) * n + col] = acc;
     b_out[(batch * m + row) * n + col] = (float)(4.0 * sqrt((double)k) * 5.96e-8 * magnitude + narrow);
 }
+#endif
+#ifndef ROW_THREADS
+#define ROW_THREADS (TX * TY > 1 ? 64 : 1)
 #endif
 #define PA (TY * RM)
 #define PB (TX * RN * RW)
@@ -74,6 +81,9 @@ FUNC void NAME(end)(REFERENCE_PARAMS, i64 batch, i64 row, i64 col, double acc, d
     ((RF)(NARROW_UNIT) * fmax(reach * (NARROW_WINDOW ? 2.0f : 1.0f), largest))
 #endif
 
+/* Maximum t of a row, from a block's columns: its value, then its error. */
+#define PART(t, at, pb) (((t) * (i64)BLOCKS(2) * m + (at)) * panels_b + (pb)) * 2
+
 /* Block (x, y): steps x * SPREAD_STEPS on, panel y. The first panels_a panels are a's. */
 KERNEL(SPREAD_THREADS, 1, 1)
 NAME(spread)(const GLOBAL STORAGE(TA) *RESTRICT a, const GLOBAL STORAGE(TB) *RESTRICT b, i64 m,
@@ -102,8 +112,15 @@ NAME(spread)(const GLOBAL STORAGE(TA) *RESTRICT a, const GLOBAL STORAGE(TB) *RES
 }
 
 KERNEL(TX, TY, 1)
-NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL float *RESTRICT spread)
+NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL float *RESTRICT spread
+#if ROW_TOPS
+           , GLOBAL double *parts, i64 parts_at
+#endif
+)
 {
+#if ROW_TOPS
+    LOCAL_ARRAY(double, shared, TX * TY * ROW_TOPS * 2);
+#endif
     const i64 pa = BLOCK(0), batch = BLOCK(2);
     const int tx = THREAD(0), ty = THREAD(1);
     const GLOBAL float *s = spread + batch * (panels_a * PA + panels_b * PB) * k;
@@ -151,6 +168,10 @@ NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL flo
         }
         UNROLL for (int i = 0; i < RM; i++) { /* unrolled: sums stay in registers */
             const i64 row = pa * PA + ty * RM + i;
+#if ROW_TOPS
+            double tops[ROW_TOPS], errors[ROW_TOPS];
+            NAME(tops_begin)(tops, errors);
+#endif
             UNROLL for (int j = 0; j < RN; j++) {
                 const i64 col = pb * PB + (j * TX + tx) * RW;
                 double v[RW];
@@ -164,8 +185,42 @@ NAME(main)(REFERENCE_PARAMS, i64 k, i64 panels_a, i64 panels_b, const GLOBAL flo
                 RV_PUT((RV)(0.0), u);
 #endif
                 for (int w = 0; w < RW && row < m && col + w < n; w++)
-                    NAME(end)(REFERENCE_ARGS, batch, row, col + w, v[w], g[w], u[w], k);
+                    NAME(end)(REFERENCE_ARGS, batch, row, col + w, v[w], g[w], u[w], k END_ARG);
             }
+#if ROW_TOPS
+            LOCAL double *mine = shared + (ty * TX + tx) * ROW_TOPS * 2;
+            BARRIER();
+            for (int t = 0; t < ROW_TOPS; t++) mine[2 * t] = tops[t], mine[2 * t + 1] = errors[t];
+            BARRIER();
+            for (int t = 0; t < ROW_TOPS && tx == 0 && row < m; t++) {
+                GLOBAL double *to = parts + parts_at + PART(t, batch * m + row, pb);
+                for (int x = 1; x < TX; x++) {
+                    tops[t] = NAME(top)(t, tops[t], mine[(x * ROW_TOPS + t) * 2]);
+                    errors[t] = fmax(errors[t], mine[(x * ROW_TOPS + t) * 2 + 1]);
+                }
+                to[0] = tops[t];
+                to[1] = errors[t];
+            }
+#endif
         }
     }
 }
+
+#if ROW_TOPS
+KERNEL(ROW_THREADS, 1, 1)
+NAME(rows)(REFERENCE_PARAMS, i64 panels_b, const GLOBAL double *parts, i64 parts_at)
+{
+    const i64 row = BLOCK(0) * (i64)ROW_THREADS + THREAD(0), at = BLOCK(2) * m + row;
+    if (row < m) {
+        double tops[ROW_TOPS], errors[ROW_TOPS];
+        NAME(tops_begin)(tops, errors);
+        for (int t = 0; t < ROW_TOPS; t++)
+            for (i64 pb = 0; pb < panels_b; pb++) {
+                const GLOBAL double *part = parts + parts_at + PART(t, at, pb);
+                tops[t] = NAME(top)(t, tops[t], part[0]);
+                errors[t] = fmax(errors[t], part[1]);
+            }
+        NAME(tops_end)(REFERENCE_ARGS, at, tops, errors);
+    }
+}
+#endif

@@ -12,6 +12,7 @@
  *
  * SPLIT > 1: block y sums its part of k into a workspace, the launch `sum` adds the parts and ends
  * the statements. GROUP rows of tiles run side by side so that they share b in the cache.
+ * Row outputs: the SHARE threads of a row combine their maxima, one of them adds these to memory.
  * Tails: what lies outside reads as 0 and is not stored. VA, VB, VO > 1 need sizes and leading
  * dimensions that are multiples of them (the launch side checks). Sizes of 0: nothing is touched. */
 #ifndef TM
@@ -38,6 +39,8 @@
 #define ACC float     /* int for i8 */
 #define ACC_INT 0
 #define PLAIN 1       /* the statements are just out = acc */
+#define ROW_TOPS 0    /* maxima of rows that statements store */
+#define TOPS_ARG
 #define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, GLOBAL float *RESTRICT p_out
 #define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
 FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum)
@@ -48,6 +51,8 @@ FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *
 #define TX (TN / RN)
 #define TY (TM / RM)
 #define THREADS (TX * TY)
+/* Threads that combine what they have of a row: adjacent ones, where that needs no barrier. */
+#define SHARE ((TX & (TX - 1)) || THREADS % 32 ? 1 : TX < K_LANES ? TX : K_LANES)
 #define LOADS_A (TM * TK / VA / THREADS)
 #define LOADS_B (TN * TK / VB / THREADS)
 #define LDA_LOCAL (TM + PAD)
@@ -166,6 +171,10 @@ NAME(main)(EPILOGUE_PARAMS, const GLOBAL STORAGE(TA) *RESTRICT a,
         UNROLL for (int i = 0; i < RM; i++)
         {
             const i64 row = row0 + ty * RM + i;
+#if ROW_TOPS && SPLIT == 1
+            float tops[ROW_TOPS];
+            NAME(tops_begin)(tops);
+#endif
             UNROLL for (int j = 0; j < RN; j += VO)
             {
                 const i64 col = col0 + j / VO * TX * VO + tx * VO;
@@ -176,10 +185,16 @@ NAME(main)(EPILOGUE_PARAMS, const GLOBAL STORAGE(TA) *RESTRICT a,
 #else
                     ACC sum[VO];
                     UNROLL for (int c = 0; c < VO; c++) sum[c] = acc[i][j + c];
-                    NAME(finish)(EPILOGUE_ARGS, batch, row, col, sum);
+                    NAME(finish)(EPILOGUE_ARGS, batch, row, col, sum TOPS_ARG);
 #endif
                 }
             }
+#if ROW_TOPS && SPLIT == 1
+#if SHARE > 1
+            NAME(tops_group)(tops, SHARE);
+#endif
+            if (row < m && tx % SHARE == 0) NAME(tops_end)(EPILOGUE_ARGS, batch, row, tops);
+#endif
         }
     }
 }
@@ -190,12 +205,24 @@ KERNEL(256, 1, 1)
 NAME(sum)(EPILOGUE_PARAMS, const GLOBAL ACC *RESTRICT parts)
 {
     const i64 at = (BLOCK(0) * (i64)256 + THREAD(0)) * VO, batch = BLOCK(2), size = m * n;
+#if ROW_TOPS
+    float tops[ROW_TOPS];
+    NAME(tops_begin)(tops);
+#endif
     if (at < size) {
         ACC sum[VO];
         UNROLL for (int c = 0; c < VO; c++) sum[c] = 0;
         UNROLL for (int s = 0; s < SPLIT; s++) UNROLL for (int c = 0; c < VO; c++)
             sum[c] += parts[(s * (i64)BLOCKS(2) + batch) * size + at + c];
-        NAME(finish)(EPILOGUE_ARGS, batch, at / n, at % n, sum);
+        NAME(finish)(EPILOGUE_ARGS, batch, at / n, at % n, sum TOPS_ARG);
     }
+#if ROW_TOPS
+    int share = K_LANES; /* threads that surely have one row */
+    while (n / VO % share) share /= 2;
+#if K_LANES > 1
+    NAME(tops_group)(tops, share);
+#endif
+    if (at < size && THREAD(0) % share == 0) NAME(tops_end)(EPILOGUE_ARGS, batch, at / n, tops);
+#endif
 }
 #endif

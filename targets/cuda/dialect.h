@@ -284,6 +284,7 @@ K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
 FUNC float k_combine(int o, float a, float b) {
     return o == 0 ? a + b : o == 1 ? fmaxf(a, b) : fminf(a, b);
 }
+#define K_LANES 32
 FUNC float k_identity(int o) { return o == 0 ? 0.0f : o == 1 ? -K_INF : K_INF; }
 /* Shuffles inside a warp; above 32 threads the warps meet in scratch and every warp combines what
  * is there, so that all threads get the same bits. */
@@ -303,6 +304,18 @@ FUNC float k_group_reduce_turn(int o, float x, int n, float *scratch, int turn) 
 FUNC float k_group_reduce(int o, float x, int n, float *scratch) {
     if (n > 32) __syncthreads();
     return k_group_reduce_turn(o, x, n, scratch, 0);
+}
+
+/* Floats of one sign are ordered as their bits are: targets/opencl/dialect.h. */
+FUNC void k_atomic_combine(int o, float *p, float x) {
+    const int bits = x == 0.0f ? 0 : __float_as_int(x);
+    if (o == 1) {
+        if (bits >= 0) atomicMax((int *)p, bits);
+        else atomicMin((u32 *)p, (u32)bits);
+    } else {
+        if (bits >= 0) atomicMin((int *)p, bits);
+        else atomicMax((u32 *)p, (u32)bits);
+    }
 }
 
 /* exp through the special unit: relative error at most 2^-22 + 1.22 |x| 2^-24 (constant and

@@ -24,8 +24,11 @@
  *   k_group_reduce(o, x, n, scratch)   combines x over each n adjacent threads (a power of two that
  *                      divides the block) and gives every one of them the result; ALL threads of
  *                      the block must call it; scratch: LOCAL, a float per thread of the block
+ *   K_LANES            up to so many threads k_group_reduce combines without barrier and scratch
  *   k_group_reduce_turn(o, x, n, scratch, turn)   the same, for callers that count turn 0 1 0 1 ...
  *                      from call to call; saves a barrier where the device has two halves to swap
+ *   k_atomic_combine(o, p, x)   p[0] = max or min of p[0] and x (o = 1 2), whatever others do to p[0];
+ *                      x is not NaN, a zero is stored as +0: the result is the same in any order
  *   HELD(T, W, name, n)   n times W adjacent elements, kept as compactly as the device can;
  *                      HOLD(T, W, H, p, i, name[k]) reads W, HOLD_ONE(T, p, i, name[k], e) one;
  *                      HELD_GET(T, name[k], e) is a float
@@ -239,6 +242,7 @@ K_FLOAT_READERS(16)
 FUNC float k_combine(int o, float a, float b) {
     return o == 0 ? a + b : o == 1 ? fmax(a, b) : fmin(a, b);
 }
+#define K_LANES 1
 FUNC float k_identity(int o) { return o == 0 ? 0.0f : o == 1 ? -K_INF : K_INF; }
 FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
     const int me = get_local_id(0);
@@ -252,6 +256,19 @@ FUNC float k_group_reduce(int o, float x, int n, LOCAL float *scratch) {
     return scratch[me & ~(n - 1)];
 }
 #define k_group_reduce_turn(o, x, n, scratch, turn) k_group_reduce(o, x, n, scratch)
+
+/* Floats of one sign are ordered as their bits are: upwards as int from +0, downwards as uint from
+ * -0, and any number of the other sign is smaller in the one and larger in the other order. */
+FUNC void k_atomic_combine(int o, GLOBAL float *p, float x) {
+    const int bits = x == 0.0f ? 0 : as_int(x);
+    if (o == 1) {
+        if (bits >= 0) atomic_max((volatile GLOBAL int *)p, bits);
+        else atomic_min((volatile GLOBAL uint *)p, as_uint(bits));
+    } else {
+        if (bits >= 0) atomic_min((volatile GLOBAL int *)p, bits);
+        else atomic_max((volatile GLOBAL uint *)p, as_uint(bits));
+    }
+}
 
 #define HELD(T, W, name, n) float name[n][W]
 #define HOLD(T, W, H, p, i, held) READ_F(T, W, H, p, i, held)
