@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
 
@@ -11,6 +12,7 @@ static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why
     matmul v = kiln_matmul_view(p);
     if (caps->arch_number != 90)
         return kiln_matmul_no(why, "wgmma is an instruction of compute capability 9.0 alone");
+    if (v.tops) return kiln_matmul_no(why, "maxima of rows are left to mma_sm80 and simt");
     bool sixteen = v.a == v.b && (v.a == KILN_F16 || v.a == KILN_BF16);
     bool rest = (eight_bit_float(v.a) && eight_bit_float(v.b)) ||
                 (v.a == v.b && (v.a == KILN_I8 || v.a == KILN_TF32));
@@ -55,16 +57,42 @@ static bool streams_b(const matmul *v) { return v->m <= 64; }
 
 /* ---- the space: many combinations are illegal, which costs nothing */
 
+static void insert(kiln_knob_values *list, int value) {
+    int at = 0;
+    while (at < list->n && list->value[at] < value) at++;
+    if (value < 8 || value > 256 || list->n == KILN_KNOB_VALUES_MAX ||
+        (at < list->n && list->value[at] == value))
+        return;
+    memmove(list->value + at + 1, list->value + at, (size_t)(list->n - at) * sizeof(int));
+    list->value[at] = value;
+    list->n++;
+}
+
+/* The side of 8: widths in steps of 32, and those that divide the extent into equal tiles. */
+static kiln_knob_values y_sides(int64_t extent) {
+    kiln_knob_values out = {.n = 0};
+    for (int side = 64; side <= 256; side += 32) insert(&out, side);
+    for (int side = 8; side <= 32 && extent <= 256; side *= 2) insert(&out, side);
+    for (int most = 256; most >= 128; most -= 64) {
+        int64_t tiles = (extent + most - 1) / most;
+        insert(&out, (int)((extent + 8 * tiles - 1) / (8 * tiles) * 8));
+    }
+    return out;
+}
+
+static void add_sides(kiln_space *out, const char *knob, int64_t extent, bool y) {
+    kiln_knob_values sides = y ? y_sides(extent) : (kiln_knob_values){.n = 0};
+    for (int side = 64; side <= 256; side += 64) insert(&sides, side);
+    kiln_space_add(out, knob, sides.n, sides.value);
+}
+
+/* With few rows they may take the side of 8, which has no 64 to fill. */
+static bool may_swap(const matmul *v) { return v->m <= 256; }
+
 static void add_tiles(const matmul *v, kiln_space *out) {
-    if (v->m <= 256)
-        ADD(out, "tm", 8, 16, 32, 64, 128, 256);
-    else
-        ADD(out, "tm", 64, 128, 192, 256);
-    if (v->n <= 256)
-        ADD(out, "tn", 8, 16, 32, 64, 96, 128, 192, 256);
-    else
-        ADD(out, "tn", 64, 96, 128, 160, 192, 224, 256);
-    if (v->m <= 256)
+    add_sides(out, "tm", v->m, may_swap(v));
+    add_sides(out, "tn", v->n, true);
+    if (may_swap(v))
         ADD(out, "swap", 0, 1);
     else
         ADD(out, "swap", 0);
@@ -277,11 +305,13 @@ static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const 
 static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
     matmul v = kiln_matmul_view(p);
     kiln_schedule best = kiln_variant_default(&kiln_matmul_wgmma_sm90);
+    kiln_knob_values across = y_sides(v.n), down = y_sides(v.m);
     double least = INFINITY;
     for (int x = 64; x <= 256; x += 64) {
-        for (int y = 32; y <= 256; y += 32) consider_tile(x, y, false, p, caps, &least, &best);
-        for (int y = 8; y <= 128 && v.m <= 256; y *= 2)
-            consider_tile(x, y, true, p, caps, &least, &best);
+        for (int i = 0; i < across.n; i++)
+            consider_tile(x, across.value[i], false, p, caps, &least, &best);
+        for (int i = 0; i < down.n && may_swap(&v); i++)
+            consider_tile(x, down.value[i], true, p, caps, &least, &best);
     }
     return best;
 }

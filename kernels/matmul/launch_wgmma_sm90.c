@@ -102,6 +102,7 @@ static bool legal_device(const kiln_caps *caps, kiln_text *why) {
 }
 
 static bool legal_types(const matmul *v, const kiln_schedule *s, kiln_text *why) {
+    if (v->tops) return kiln_matmul_no(why, "maxima of rows are left to mma_sm80 and simt");
     bool sixteen = v->a == v->b && (v->a == KILN_F16 || v->a == KILN_BF16);
     bool rest = (eight_bit_float(v->a) && eight_bit_float(v->b)) ||
                 (v->a == v->b && (v->a == KILN_I8 || v->a == KILN_TF32));

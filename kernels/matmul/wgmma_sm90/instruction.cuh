@@ -139,6 +139,9 @@ FUNC void NAME(cluster_sync)() {
     __syncthreads();
 #endif
 }
+/* What is the same in all lanes anyway: now the compiler knows, and keeps what follows from it in
+ * uniform registers, where wgmma wants its descriptors. */
+FUNC int NAME(uniform)(int v) { return __shfl_sync(0xffffffffu, v, 0); }
 /* The value of the lane whose number differs in the bits `lanes`. */
 FUNC ACC NAME(exchange)(ACC v, int lanes) { return __shfl_xor_sync(0xffffffffu, v, lanes); }
 

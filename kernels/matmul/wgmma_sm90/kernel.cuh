@@ -86,7 +86,8 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
     NAME(cluster_sync)();
     NAME(wait_previous)();
 
-    if (THREAD(0) < 128) {
+    const int group = NAME(uniform)(THREAD(0) / 128);
+    if (group == 0) {
 #if CONSUMERS > 1
         REGISTERS_LESS(REGISTERS_PRODUCER);
 #endif
@@ -96,7 +97,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
 #if CONSUMERS > 1
         REGISTERS_MORE(REGISTERS_CONSUMER);
 #endif
-        const int wg = THREAD(0) / 128 - 1, first = PINGPONG ? 0 : wg * X_WG;
+        const int wg = group - 1, first = PINGPONG ? 0 : wg * X_WG;
         const NAME(reader) reader = NAME(reader_of)(THREAD(0) % 128, rank);
         NAME(ring) ring;
         ring.slot = 0, ring.parity = 0;
