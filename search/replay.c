@@ -1,6 +1,5 @@
-#include "search/replay.h"
+#include "search/replay_json.h"
 
-#include "base/arena.h"
 #include "cost-model/features.h"
 
 #include <zlib.h>
@@ -12,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PARAMETERS_MAX = 64, LINE_MAX_BYTES = 16384, SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
+enum { PARAMETERS_MAX = KILN_PARAMETERS_MAX, LINE_MAX_BYTES = 16384, SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
 const double kiln_replay_level[KILN_REPLAY_LEVELS] = {0.90, 0.95, 0.99};
 
 /* A parameter's distinct values, ascending. */
@@ -42,6 +41,9 @@ struct kiln_recording {
     int n_features;
     const char **feature_name;
     double *prior; /* per point, NULL: none */
+    bool wrapped;  /* the space is somebody else's: */
+    kiln_search_space space;
+    void (*release)(void *context);
 };
 
 const char *kiln_recording_name(const kiln_recording *r) { return r->name; }
@@ -51,6 +53,7 @@ int64_t kiln_recording_failures(const kiln_recording *r) { return r->failures; }
 
 void kiln_recording_free(kiln_recording *r) {
     if (!r) return;
+    if (r->release) r->release(r->space.context);
     free(r->prior);
     kiln_arena_free(&r->arena);
     free(r);
@@ -148,14 +151,9 @@ static int name_features(kiln_recording *r) {
     return 0;
 }
 
-static int copy_in(kiln_recording *r, const char *const *parameters, const double *values,
-                   const double *seconds) {
-    size_t cells = (size_t)(r->n * r->n_axes);
-    r->axes = kiln_arena_alloc(&r->arena, sizeof *r->axes * (size_t)(r->n_axes + 1));
-    r->value = kiln_arena_alloc(&r->arena, sizeof(double) * (cells + 1));
+static int copy_seconds(kiln_recording *r, const double *seconds) {
     r->seconds = kiln_arena_alloc(&r->arena, sizeof(double) * (size_t)(r->n + 1));
-    if (!r->axes || !r->value || !r->seconds) return -1;
-    for (size_t i = 0; i < cells; i++) r->value[i] = values[i];
+    if (!r->seconds) return -1;
     r->best = NAN;
     for (int64_t i = 0; i < r->n; i++) {
         bool ok = isfinite(seconds[i]) && seconds[i] > 0;
@@ -163,6 +161,16 @@ static int copy_in(kiln_recording *r, const char *const *parameters, const doubl
         r->failures += !ok;
         r->best = fmin(r->best, r->seconds[i]); /* ignores NaN */
     }
+    return 0;
+}
+
+static int copy_in(kiln_recording *r, const char *const *parameters, const double *values,
+                   const double *seconds) {
+    size_t cells = (size_t)(r->n * r->n_axes);
+    r->axes = kiln_arena_alloc(&r->arena, sizeof *r->axes * (size_t)(r->n_axes + 1));
+    r->value = kiln_arena_alloc(&r->arena, sizeof(double) * (cells + 1));
+    if (!r->axes || !r->value || copy_seconds(r, seconds)) return -1;
+    for (size_t i = 0; i < cells; i++) r->value[i] = values[i];
     for (int k = 0; k < r->n_axes; k++)
         if (!(r->axes[k].name = kiln_arena_strdup(&r->arena, parameters[k]))) return -1;
     return 0;
@@ -189,6 +197,26 @@ kiln_recording *kiln_recording_new(const char *name, int n_parameters,
     if (!status) return r;
     kiln_recording_free(r);
     return NULL;
+}
+
+kiln_recording *kiln_recording_wrap(const char *name, const kiln_search_space *space,
+                                    const double *seconds, void (*release)(void *context),
+                                    kiln_error *e) {
+    kiln_recording *r = space->n > 0 ? calloc(1, sizeof *r) : NULL;
+    if (!r) {
+        if (release) release(space->context);
+        if (space->n > 0) return no_memory(e), NULL;
+        return kiln_fail(e, KILN_BAD_INPUT, "recording %s has no points; give at least one", name),
+               NULL;
+    }
+    r->space = *space;
+    r->release = release;
+    r->wrapped = true;
+    r->n = space->n;
+    r->name = kiln_arena_strdup(&r->arena, name);
+    if (r->name && !copy_seconds(r, seconds)) return r;
+    kiln_recording_free(r);
+    return no_memory(e), NULL;
 }
 
 /* ---------------------------------------------------------------- reading CSV */
@@ -298,11 +326,16 @@ static int csv_row(csv *c, int n_names, kiln_error *e) {
     return 0;
 }
 
-static void name_of(const char *path, char out[64]) {
+void kiln_recording_file_name(const char *path, char out[64]) {
+    static const char *const endings[] = {".gz", ".csv", ".json"};
     const char *slash = strrchr(path, '/');
-    snprintf(out, 64, "%s", slash ? slash + 1 : path);
-    char *dot = strstr(out, ".csv");
-    if (dot) *dot = 0;
+    const char *name = slash ? slash + 1 : path;
+    size_t n = strlen(name);
+    for (int i = 0; i < 3; i++) {
+        size_t m = strlen(endings[i]);
+        if (n > m && !strncmp(name + n - m, endings[i], m)) n -= m;
+    }
+    snprintf(out, 64, "%.*s", (int)n, name);
 }
 
 static kiln_recording *read_open(csv *c, kiln_error *e) {
@@ -313,11 +346,11 @@ static kiln_recording *read_open(csv *c, kiln_error *e) {
     while ((more = csv_line(c, e)) > 0)
         if (csv_row(c, n, e)) return NULL;
     if (more < 0) return NULL;
-    name_of(c->path, name);
+    kiln_recording_file_name(c->path, name);
     return kiln_recording_new(name, n, names, c->n, c->values, c->seconds, e);
 }
 
-kiln_recording *kiln_recording_read(const char *path, kiln_error *e) {
+static kiln_recording *read_csv(const char *path, kiln_error *e) {
     csv *c = calloc(1, sizeof *c);
     if (!c) return no_memory(e), NULL;
     kiln_recording *r = NULL;
@@ -331,6 +364,19 @@ kiln_recording *kiln_recording_read(const char *path, kiln_error *e) {
     free(c->seconds);
     free(c);
     return r;
+}
+
+static bool starts_as_json(const char *path) {
+    gzFile file = gzopen(path, "rb");
+    int c = ' ';
+    if (!file) return false; /* the reader of CSV says so */
+    while (c >= 0 && strchr(" \t\r\n", c)) c = gzgetc(file);
+    gzclose(file);
+    return c == '{' || c == '[';
+}
+
+kiln_recording *kiln_recording_read(const char *path, kiln_error *e) {
+    return starts_as_json(path) ? kiln_recording_read_json(path, e) : read_csv(path, e);
 }
 
 /* ---------------------------------------------------------------- as a space */
@@ -370,6 +416,7 @@ static double space_prior(void *context, int64_t point) {
 }
 
 kiln_search_space kiln_recording_space(kiln_recording *r) {
+    if (r->wrapped) return r->space;
     return (kiln_search_space){
         .n = r->n,
         .n_features = r->n_features,
@@ -390,7 +437,7 @@ static int axis_named(const kiln_recording *r, const char *name) {
 /* Recordings list parameters in their own order: by[k] is the axis of `source` for axis k. */
 static bool match_axes(const kiln_recording *r, const kiln_recording *source,
                        int by[PARAMETERS_MAX]) {
-    bool match = r->n_axes == source->n_axes;
+    bool match = r->n_axes == source->n_axes && !r->wrapped && !source->wrapped;
     for (int k = 0; match && k < r->n_axes; k++)
         match = (by[k] = axis_named(source, r->axes[k].name)) >= 0;
     return match;
@@ -437,6 +484,10 @@ static int sum_opinions(kiln_recording *r, const kiln_recording *const *sources,
 
 int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
                             kiln_error *e) {
+    if (r->wrapped && n > 0)
+        return kiln_fail(e, KILN_UNSUPPORTED,
+                         "recording %s brings its own prior; transfer is for files of values",
+                         r->name);
     free(r->prior);
     r->prior = NULL;
     if (n <= 0) return 0;
@@ -599,13 +650,17 @@ static double quantile(double *values, int n, double q) {
     return values[low] + (at - low) * (high - values[low]);
 }
 
-double kiln_replay_median(const kiln_replay_result *r, int level) {
+static double reached_at(const kiln_replay_result *r, int level, double q) {
     double *v = malloc(sizeof *v * (size_t)r->seeds);
     if (!v) return NAN;
     for (int i = 0; i < r->seeds; i++) v[i] = r->reached[level][i];
-    double median = quantile(v, r->seeds, 0.5);
+    double value = quantile(v, r->seeds, q);
     free(v);
-    return median;
+    return value;
+}
+
+double kiln_replay_median(const kiln_replay_result *r, int level) {
+    return reached_at(r, level, 0.5);
 }
 
 /* Quartile q of best so far after `evaluations`. */
@@ -628,14 +683,26 @@ typedef struct totals {
     int n;
 } totals;
 
+/* "  12.5", or " > 400" for what was never reached. */
+static void add_evaluations(double n, int most, kiln_text *table) {
+    if (n > most) kiln_text_printf(table, " >%4d", most);
+    else kiln_text_printf(table, " %5.*f", n == floor(n) ? 0 : 1, n);
+}
+
+static void add_quartiles(const kiln_replay_result *x, int level, kiln_text *table) {
+    add_evaluations(kiln_replay_median(x, level), x->evaluations, table);
+    kiln_text_add(table, " [");
+    add_evaluations(reached_at(x, level, 0.25), x->evaluations, table);
+    add_evaluations(reached_at(x, level, 0.75), x->evaluations, table);
+    kiln_text_add(table, " ] |");
+}
+
 static void add_line(const kiln_recording *r, const kiln_replay_result *x, totals *t,
                      kiln_text *table) {
     kiln_text_printf(table, "| %-20s | %6lld |", r->name, (long long)r->n);
     for (int k = 0; k < KILN_REPLAY_LEVELS; k++) {
-        double median = kiln_replay_median(x, k);
-        t->log_evaluations[k] += log(median);
-        bool never = median > x->evaluations;
-        kiln_text_printf(table, never ? " >%4.0f |" : " %5.1f |", never ? median - 1 : median);
+        t->log_evaluations[k] += log(kiln_replay_median(x, k));
+        add_quartiles(x, k, table);
     }
     for (int k = 0; k < SHARES; k++) {
         double share = curve_at(x, share_after[k], 0.5);
@@ -654,10 +721,11 @@ static void add_line(const kiln_recording *r, const kiln_replay_result *x, total
 static void add_totals(const totals *t, kiln_text *table) {
     kiln_text_printf(table, "| %-20s | %6d |", "geometric mean", t->n);
     for (int k = 0; k < KILN_REPLAY_LEVELS; k++)
-        kiln_text_printf(table, " %5.1f |", exp(t->log_evaluations[k] / t->n));
+        kiln_text_printf(table, " %5.1f                |", exp(t->log_evaluations[k] / t->n));
     for (int k = 0; k < SHARES; k++) kiln_text_printf(table, " %.3f |", t->share[k] / t->n);
     kiln_text_printf(table, "        | %6.2f |\n", 1e3 * t->seconds / (double)t->proposed);
-    kiln_text_printf(table, "Slowest proposal: %.0f ms. Shares are means.\n", 1e3 * t->slowest);
+    kiln_text_printf(table, "Slowest proposal: %.0f ms. In brackets: quartiles over the seeds. Shares "
+                            "are medians, and their means.\n", 1e3 * t->slowest);
 }
 
 static void add_header(const kiln_replay_options *o, bool transfer, kiln_text *table) {
@@ -666,12 +734,13 @@ static void add_header(const kiln_replay_options *o, bool transfer, kiln_text *t
                      "%d.\n\n",
                      o->strategy->name, transfer ? " with transfer" : "", o->seeds, o->evaluations,
                      o->batch);
-    kiln_text_add(table, "| space                | points |  90 % |  95 % |  99 % "
+    kiln_text_add(table, "| space                | points |   90 % [quartiles]    |  95 % [quartiles]    |  99 % [quartiles]    "
                          "|  @25  |  @50  | @100  | @200  | failed | ms/ev. |\n"
                          "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
 }
 
 static void add_curve(const kiln_recording *r, const kiln_replay_result *x, kiln_text *curves) {
+    if (curves->size) kiln_text_add(curves, "\n\n");
     for (int i = 1; i <= x->evaluations; i++)
         kiln_text_printf(curves, "%s %d %.4f %.4f %.4f\n", r->name, i, curve_at(x, i, 0.25),
                          curve_at(x, i, 0.5), curve_at(x, i, 0.75));
@@ -696,7 +765,7 @@ static bool may_learn_from(const kiln_recording *a, const kiln_recording *b) {
            match_axes(a, b, by);
 }
 
-static int give_transfer(kiln_recording **all, int n, int target, kiln_error *e) {
+static int give_transfer(kiln_recording *const *all, int n, int target, kiln_error *e) {
     const kiln_recording **sources = malloc(sizeof *sources * (size_t)n);
     if (!sources) return no_memory(e);
     int count = 0;
@@ -708,38 +777,52 @@ static int give_transfer(kiln_recording **all, int n, int target, kiln_error *e)
     return status;
 }
 
-static int table_of(kiln_recording **all, int n, const kiln_replay_options *o, bool transfer,
-                    kiln_text *table, kiln_text *curves, kiln_error *e) {
+/* One recording's line. */
+static int compare(kiln_recording *r, const kiln_replay_options *o, totals *t, kiln_text *table,
+                   kiln_text *curves, kiln_error *e) {
+    kiln_replay_result x;
+    if (isnan(r->best)) {
+        kiln_text_printf(table, "| %-20s | every point failed |\n", r->name);
+        return 0;
+    }
+    int status = kiln_replay_run(r, o, &x, e);
+    if (status) return status;
+    add_line(r, &x, t, table);
+    if (curves) add_curve(r, &x, curves);
+    kiln_replay_result_free(&x);
+    return 0;
+}
+
+static int check_options(const kiln_replay_options *o, int n, kiln_error *e) {
+    if (o->strategy && n > 0) return 0;
+    return kiln_fail(e, KILN_BAD_INPUT, "replay: give a strategy (model, evolve, random or "
+                                        "exhaustive) and at least one recording");
+}
+
+int kiln_replay_compare(kiln_recording *const *all, int n, const kiln_replay_options *given,
+                        bool transfer, kiln_text *table, kiln_text *curves, kiln_error *e) {
     totals t = {0};
-    int status = 0;
-    add_header(o, transfer, table);
+    int status = check_options(given, n, e);
+    if (status) return status;
+    kiln_replay_options o = with_defaults(given);
+    add_header(&o, transfer, table);
     for (int i = 0; !status && i < n; i++) {
-        kiln_replay_result x;
-        if (transfer && (status = give_transfer(all, n, i, e))) break;
-        if (isnan(all[i]->best)) {
-            kiln_text_printf(table, "| %-20s | every point failed |\n", all[i]->name);
-            continue;
-        }
-        if ((status = kiln_replay_run(all[i], o, &x, e))) break;
-        add_line(all[i], &x, &t, table);
-        if (curves) add_curve(all[i], &x, curves);
-        kiln_replay_result_free(&x);
+        if (transfer && !all[i]->wrapped) status = give_transfer(all, n, i, e);
+        if (!status) status = compare(all[i], &o, &t, table, curves, e);
     }
     if (!status && t.n) add_totals(&t, table);
     return status;
 }
 
-int kiln_replay_table(const char *const *paths, int n, const kiln_replay_options *given,
-                      bool transfer, kiln_text *table, kiln_text *curves, kiln_error *e) {
-    if (!given->strategy || n < 1)
-        return kiln_fail(e, KILN_BAD_INPUT, "replay: give a strategy (model, evolve, random or "
-                                            "exhaustive) and at least one recording");
-    kiln_replay_options o = with_defaults(given);
+int kiln_replay_table(const char *const *paths, int n, const kiln_replay_options *o, bool transfer,
+                      kiln_text *table, kiln_text *curves, kiln_error *e) {
+    int status = check_options(o, n, e);
+    if (status) return status;
     kiln_recording **all = calloc((size_t)n + 1, sizeof *all);
-    int status = all ? 0 : no_memory(e);
+    if (!all) status = no_memory(e);
     for (int i = 0; !status && i < n; i++)
         if (!(all[i] = kiln_recording_read(paths[i], e))) status = e ? e->status : KILN_IO;
-    if (!status) status = table_of(all, n, &o, transfer, table, curves, e);
+    if (!status) status = kiln_replay_compare(all, n, o, transfer, table, curves, e);
     for (int i = 0; all && i < n; i++) kiln_recording_free(all[i]);
     free(all);
     return status;

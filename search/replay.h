@@ -1,9 +1,13 @@
 /* Replay: recorded spaces stand in for a device, so that strategies are compared in seconds and
  * without a GPU, on the same numbers for everyone.
  *
- * A recording is a finite space with the outcome of every point. Its text form is a CSV file,
- * gzipped or not: a header line, one column per parameter, `time_ms` and `status` (`ok`, anything
- * else is a kind of failure). Values that are no numbers count as categories. */
+ * A recording is a finite space with the outcome of every point. Its text form, gzipped or not, is
+ *   - a CSV file: a header line, one column per parameter, `time_ms` and `status` (`ok`, anything
+ *     else is a kind of failure),
+ *   - a cache file of Kernel Tuner, or
+ *   - a T4 results file (both: replay_json.h).
+ * Values that are no numbers count as categories. Other modules make recordings from what they
+ * know (tuner/recorded.h: our own records). */
 #ifndef KILN_SEARCH_REPLAY_H
 #define KILN_SEARCH_REPLAY_H
 
@@ -12,13 +16,19 @@
 
 typedef struct kiln_recording kiln_recording;
 
-/* The name is the file's, without folder and endings. */
+/* The format is seen from the content. The name is the file's, without folder and endings. */
 kiln_recording *kiln_recording_read(const char *path, kiln_error *e);
 /* From anything else: n points of n_parameters values each (row-major), seconds NaN: failed. All
  * is copied. */
 kiln_recording *kiln_recording_new(const char *name, int n_parameters,
                                    const char *const *parameters, int64_t n, const double *values,
                                    const double *seconds, kiln_error *e);
+/* From a space of somebody else's making, with its features, neighbours, starts and prior, and the
+ * seconds of its points (copied; NaN: failed). space->context is the recording's from now on, also
+ * when this fails: `release` (may be NULL) frees it, and whatever else the space points to. */
+kiln_recording *kiln_recording_wrap(const char *name, const kiln_search_space *space,
+                                    const double *seconds, void (*release)(void *context),
+                                    kiln_error *e);
 void kiln_recording_free(kiln_recording *r);
 
 const char *kiln_recording_name(const kiln_recording *r);
@@ -30,7 +40,7 @@ int64_t kiln_recording_failures(const kiln_recording *r);
 kiln_search_space kiln_recording_space(kiln_recording *r);
 /* Gives the space a prior from recordings of the same kernel on other devices, matched by the
  * values of all parameters: the geometric mean of their slowdowns. They are read now. Parameter
- * names must agree. n 0 takes the prior away. */
+ * names must agree. n 0 takes the prior away. Not for a wrapped space, which has its own. */
 int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
                             kiln_error *e);
 
@@ -63,11 +73,15 @@ void kiln_replay_result_free(kiln_replay_result *r);
 /* Median of a level's evaluations over seeds; never reached counts as evaluations + 1. */
 double kiln_replay_median(const kiln_replay_result *r, int level);
 
-/* The table that `tune replay` prints: a line per recording (evaluations to each level, share of
- * the optimum after 25, 50, 100, 200, failures, milliseconds per evaluation) and the geometric
- * means. transfer: every recording gets the others of the same kernel (the name up to the last
- * '_' before the device) as its prior. curves, may be NULL: quartiles of best so far for the plot,
- * one line per evaluation: recording, evaluation, three numbers. */
+/* The table that `tune replay` prints: a line per recording (evaluations to each level with
+ * quartiles, share of the optimum after 25, 50, 100, 200, failures, milliseconds per evaluation) and
+ * the geometric means. transfer: every recording gets the others of the same kernel (the name up to
+ * the last '_' before the device) as its prior. curves, may be NULL: quartiles of best so far for the
+ * plot, one line per evaluation: recording, evaluation, three numbers; two empty lines between
+ * recordings (gnuplot's index). */
+int kiln_replay_compare(kiln_recording *const *all, int n, const kiln_replay_options *o,
+                        bool transfer, kiln_text *table, kiln_text *curves, kiln_error *e);
+/* The same for recordings in files. */
 int kiln_replay_table(const char *const *paths, int n, const kiln_replay_options *o, bool transfer,
                       kiln_text *table, kiln_text *curves, kiln_error *e);
 

@@ -5,6 +5,7 @@
 #include "search/replay.h"
 #include "tuner/candidates.h"
 #include "tuner/check.h"
+#include "tuner/recorded.h"
 #include "tuner/session.h"
 #include "tuner/suite.h"
 #include "tuner/topology.h"
@@ -58,6 +59,19 @@ static const char help[] =
     "  --seconds T    of interleaved rounds for each problem (default 0.3)\n"
     "  --json         one JSON object a line: head, problems, summary\n"
     "\n"
+    "options of tune replay, besides --strategy --seed; SPACE: CSV, Kernel Tuner's cache, T4 "
+    "(gzipped or\n"
+    "not), or records as tune export writes them: each problem with 40 timed schedules is a space\n"
+    "  --seeds N      runs of each, the seed counting up (default 25)\n"
+    "  --trials N     at most this many evaluations a run (default 400)\n"
+    "  --stop         a run ends once it is within 1 % of the best: quicker, the table's shares "
+    "stay\n"
+    "  --transfer     the same kernel's recordings on other devices as the prior\n"
+    "  --prior P      estimate (default: our records get their kernels' estimates and starts, as in "
+    "a\n"
+    "                 session) or none\n"
+    "  --curves FILE  best so far against evaluations, with quartiles, for gnuplot\n"
+    "\n"
     "A session can be stopped at any time (Ctrl-C, kill): nothing measured is lost, and the same\n"
     "command goes on from there. Exit status: 0 done, 1 something came out wrong, 2 bad input or "
     "a\n"
@@ -102,6 +116,8 @@ typedef struct options {
     const char *suite, *output, *dump, *schedule, *library;
     double seconds;
     bool json, bandwidth, transfer, help;
+    bool no_prior, stop; /* replay */
+    const char *curves;
     int seeds;
     int n_words;
     char **words;
@@ -157,6 +173,9 @@ enum {
     OPT_BANDWIDTH,
     OPT_SEEDS,
     OPT_TRANSFER,
+    OPT_PRIOR,
+    OPT_STOP,
+    OPT_CURVES,
     OPT_LIBRARY,
     OPT_SECONDS
 };
@@ -226,6 +245,17 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_TRANSFER:
         o->transfer = true;
         return 0;
+    case OPT_PRIOR:
+        if (strcmp(arg, "estimate") && strcmp(arg, "none"))
+            return usage("--prior is estimate or none, not", arg);
+        o->no_prior = !strcmp(arg, "none");
+        return 0;
+    case OPT_STOP:
+        o->stop = true;
+        return 0;
+    case OPT_CURVES:
+        o->curves = arg;
+        return 0;
     case OPT_LIBRARY:
         o->library = arg;
         return 0;
@@ -263,6 +293,9 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"bandwidth", 0, 0, OPT_BANDWIDTH},
                                           {"seeds", 1, 0, OPT_SEEDS},
                                           {"transfer", 0, 0, OPT_TRANSFER},
+                                          {"prior", 1, 0, OPT_PRIOR},
+                                          {"stop", 0, 0, OPT_STOP},
+                                          {"curves", 1, 0, OPT_CURVES},
                                           {"library", 1, 0, OPT_LIBRARY},
                                           {"seconds", 1, 0, OPT_SECONDS},
                                           {"help", 0, 0, 'h'},
@@ -807,22 +840,63 @@ static int command_exchange(int argc, char **argv, bool out) {
     return wrong.n ? EXIT_BAD : 0; /* the good lines are in the store nevertheless */
 }
 
+/* Appends the recordings of a file: our own records are many, everything else is one. */
+static int read_recordings(const char *path, bool prior, kiln_recording ***all, int *n,
+                           kiln_text *notes, kiln_error *e) {
+    kiln_recorded_options o = {.prior = prior};
+    if (kiln_recorded_is(path)) return kiln_recorded_read(path, &o, all, n, notes, e);
+    kiln_recording *r = kiln_recording_read(path, e);
+    if (!r) return e->status;
+    kiln_recording **more = realloc(*all, sizeof *more * (size_t)(*n + 1));
+    if (!more) {
+        kiln_recording_free(r);
+        return kiln_fail(e, KILN_NO_MEMORY, "replay: out of memory; give fewer recordings");
+    }
+    (*all = more)[(*n)++] = r;
+    return KILN_OK;
+}
+
+static int write_text(const char *path, const kiln_text *t, kiln_error *e) {
+    FILE *f = fopen(path, "w");
+    bool ok = f && fwrite(kiln_text_get(t), 1, t->size, f) == t->size;
+    if (f && fclose(f)) ok = false;
+    return ok ? KILN_OK
+              : kiln_fail(e, KILN_IO, "%s cannot be written (%s)", path, strerror(errno));
+}
+
+static int replay(const options *o, kiln_recording *const *all, int n, const kiln_text *notes,
+                  kiln_error *e) {
+    kiln_text table = {0}, curves = {0};
+    kiln_replay_options r = {.strategy = kiln_strategy_find(o->session.strategy),
+                             .seeds = o->seeds,
+                             .seed = o->session.seed,
+                             .evaluations = (int)o->session.max_trials,
+                             .stop_when_found = o->stop};
+    int status = kiln_replay_compare(all, n, &r, o->transfer, &table, o->curves ? &curves : NULL, e);
+    if (!status) printf("%s%s", kiln_text_get(notes), kiln_text_get(&table));
+    if (!status && o->curves) status = write_text(o->curves, &curves, e);
+    kiln_text_free(&table);
+    kiln_text_free(&curves);
+    return status;
+}
+
 static int command_replay(int argc, char **argv) {
     options o;
     kiln_error e = {0};
-    kiln_text table = {0};
-    int status = parse_options(argc, argv, &o);
+    kiln_text notes = {0};
+    kiln_recording **all = NULL;
+    int n = 0, status = parse_options(argc, argv, &o);
     if (status) return status;
     if (o.help) return fputs(help, stdout), 0;
-    if (!o.n_words) return usage("replay needs recorded spaces (CSV, gzipped or not)", NULL);
-    kiln_replay_options r = {.strategy = kiln_strategy_find(o.session.strategy),
-                             .seeds = o.seeds,
-                             .seed = o.session.seed,
-                             .evaluations = (int)o.session.max_trials};
-    status = kiln_replay_table((const char *const *)o.words, o.n_words, &r, o.transfer, &table,
-                               NULL, &e);
-    if (!status) fputs(kiln_text_get(&table), stdout);
-    kiln_text_free(&table);
+    if (!o.n_words)
+        return usage("replay needs recorded spaces (CSV, Kernel Tuner's cache, T4, our records)",
+                     NULL);
+    for (int i = 0; i < o.n_words && !status; i++)
+        status = read_recordings(o.words[i], !o.no_prior, &all, &n, &notes, &e);
+    if (!status) status = replay(&o, all, n, &notes, &e);
+    for (int i = 0; i < n; i++) kiln_recording_free(all[i]);
+    free(all);
+    kiln_text_free(&notes);
     return status ? bad(&e) : 0;
 }
 

@@ -1,0 +1,31 @@
+/* Our own records as recorded spaces: what was measured once, strategies can search again without
+ * the device (search/replay.h).
+ *
+ * Every problem of one device (in one regime, cold or hot) becomes a space whose points are the
+ * schedules measured in the search. A schedule measured several times counts with the median of its
+ * medians, one that only ever failed is a failure. Features are those of a session; neighbours are
+ * the nearest recorded schedules that differ in one knob. The prior and the starts are those that
+ * the variants' estimates and start schedules of this build give on the device, as far as it can be
+ * known from the record (identity.h): an estimate fitted to these very records flatters itself.
+ *
+ * Mind what the points are: schedules that earlier searches chose, so more good ones than by
+ * chance. Strategies compare fairly with each other, not with figures on whole spaces. */
+#ifndef KILN_TUNER_RECORDED_H
+#define KILN_TUNER_RECORDED_H
+
+#include "search/replay.h"
+
+typedef struct kiln_recorded_options {
+    bool prior; /* give the estimates and the starts */
+    int least;  /* timed schedules that a problem needs; 0: 40 */
+} kiln_recorded_options;
+
+/* Is the file's first line one of our records? */
+bool kiln_recorded_is(const char *path);
+/* Appends the recordings to *all, which is realloc'ed (the caller frees it and each of them), and to
+ * `notes` a sentence per device: what became a space, what was left out and why, what was guessed. A
+ * broken line is an error that names file and line; a file without any space is one too. */
+int kiln_recorded_read(const char *path, const kiln_recorded_options *o, kiln_recording ***all,
+                       int *n, kiln_text *notes, kiln_error *e);
+
+#endif
