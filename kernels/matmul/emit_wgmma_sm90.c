@@ -114,6 +114,16 @@ static void add_order(const matmul *v, const kiln_caps *caps, kiln_space *out) {
         ADD(out, "evict", 0);
 }
 
+/* Few tiles of a deep product: parts of k give every SM something to do. */
+static void add_splits(const matmul *v, const kiln_caps *caps, kiln_space *out) {
+    int64_t tiles = (v->m + 127) / 128 * ((v->n + 127) / 128) * v->batch;
+    ADD(out, "split", 1);
+    for (int split = 2; split <= 128 && split * tiles <= 4 * caps->units; split *= 2)
+        kiln_space_add(out, "split", 1, &split);
+    int even = (int)(caps->units / (tiles > 0 ? tiles : 1)); /* one wave of them */
+    if (even > 1 && even <= 128) kiln_space_add(out, "split", 1, &even);
+}
+
 static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     matmul v = kiln_matmul_view(p);
     int line = 128 / (int)kiln_type_bytes(v.a);
@@ -135,6 +145,7 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     }
     add_order(&v, caps, out);
     ADD(out, "stream", 0, 1, 2);
+    add_splits(&v, caps, out);
     if (can_store(p, caps))
         ADD(out, "tma_store", 0, 1);
     else
@@ -163,13 +174,14 @@ static const double SHARE_FIXED = 7000;    /* flags and fences between blocks */
 static const double SHARE_EACH = 130;      /* for every share of a tile */
 static const double SHARE_BYTES = 20;      /* a cycle, of sums handed over */
 static const double PACK_LAUNCH = 7700;    /* a launch before this one */
+static const double ADDING_LAUNCH = 5000;  /* one behind it; not measured yet, unlike the rest */
 static const double LAUNCH = 8400;
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
 typedef struct tile {
     double m, n, cluster_m, cluster_n, k_slot, owners; /* owners: consumers that share a tile */
-    int stages, stream;
+    int stages, stream, split;
     bool swap, pingpong, tma_store;
 } tile;
 
@@ -183,6 +195,7 @@ static tile tile_of(const kiln_schedule *s) {
                   .owners = pingpong ? 1 : kiln_schedule_get(s, "consumers"),
                   .stages = kiln_schedule_get(s, "stages"),
                   .stream = kiln_schedule_get(s, "stream"),
+                  .split = kiln_schedule_get(s, "split"),
                   .swap = kiln_schedule_get(s, "swap"),
                   .pingpong = pingpong,
                   .tma_store = kiln_schedule_get(s, "tma_store")};
@@ -195,7 +208,7 @@ static double body_cycles(const tile *t, const matmul *v) {
     double multiply = larger(y / 2, 16 + y / 4) * (x / 64);
     double shared = (x / 64 * (2048 + 32 * y) + 32 * (x + y)) / SHARED;
     double l2 = (t->m / t->cluster_n + t->n / t->cluster_m) * 32 / L2;
-    double steps = ceil((double)v->k / t->k_slot) * t->k_slot * element / 32;
+    double steps = ceil((double)v->k / t->k_slot / t->split) * t->k_slot * element / 32;
     double ring = 1 + SHALLOW * larger(0, 4 - t->stages);
     return larger(multiply, larger(shared, l2)) * steps * ring;
 }
@@ -211,6 +224,12 @@ static double sharing_cycles(const tile *t, double waves) {
     double shares = larger(1, 1 / waves);
     if (!t->stream) return 0;
     return SHARE_FIXED + SHARE_EACH * shares + t->m * t->n * 4 / SHARE_BYTES * (1 + shares);
+}
+
+/* A split product: sums of every part are written and read, and a launch adds them. */
+static double adding_cycles(const tile *t, const matmul *v, double units) {
+    double bytes = 4.0 * t->split * (double)v->m * (double)v->n * (double)v->batch;
+    return t->split > 1 ? ADDING_LAUNCH + 2 * bytes / (SHARE_BYTES * units) : 0;
 }
 
 static double packing_cycles(const kiln_schedule *s, const matmul *v) {
@@ -234,13 +253,14 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     tile t = tile_of(&filled);
     double units = caps->units > 0 ? caps->units : 1;
     double tiles = ceil((double)v.m / (t.m * t.cluster_m)) *
-                   ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch;
+                   ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch * t.split;
     double cluster = t.cluster_m * t.cluster_n, resident = floor(units / cluster);
     if (cluster > 2) resident = floor(resident * 0.9); /* see resident_clusters in the launch */
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
     double busy = rounds * (body_cycles(&t, &v) + epilogue_cycles(&t, &v, waves)) +
-                  sharing_cycles(&t, waves) + packing_cycles(s, &v);
+                  sharing_cycles(&t, waves) + packing_cycles(s, &v) +
+                  adding_cycles(&t, &v, units);
     double bytes = (double)(v.m + v.n) * (double)v.k * (double)kiln_type_bytes(v.a) +
                    (double)v.m * (double)v.n * (double)kiln_type_bytes(v.out);
     double memory = bytes * (double)v.batch / (MEMORY / CLOCK);
@@ -251,7 +271,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
 /* ---- where to start: the least estimate over shapes that fit the hardware */
 
 typedef struct candidate {
-    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, stream, slabs;
+    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, stream, slabs, split;
 } candidate;
 
 static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, const kiln_caps *caps) {
@@ -266,7 +286,8 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     kiln_schedule_set(&s, "cluster_m", c->cluster_m);
     kiln_schedule_set(&s, "cluster_n", c->cluster_n);
     kiln_schedule_set(&s, "stream", c->stream);
-    kiln_schedule_set(&s, "tma_store", can_store(p, caps) && !c->swap);
+    kiln_schedule_set(&s, "split", c->split);
+    kiln_schedule_set(&s, "tma_store", can_store(p, caps) && !c->swap && c->split == 1);
     kiln_schedule_set(&s, "store", widest_store(p, caps));
     kiln_schedule_set(&s, "evict", streams_b(&v));
     kiln_schedule_set(&s, "pack_a", must_pack(p, MATMUL_A));
@@ -282,24 +303,44 @@ static void consider(const candidate *c, const kiln_problem *p, const kiln_caps 
     if (kiln_matmul_wgmma_sm90.legal(p, caps, &s, NULL)) *best = s, *least = time;
 }
 
-/* x: the side of 64, y: the side of 8. Every tile, alone and in pairs, whole and shared. */
+/* The split that gives every SM one part of a tile. */
+static int even_split(const candidate *c, const matmul *v, const kiln_caps *caps) {
+    int64_t tiles = (v->m + c->tm - 1) / c->tm * ((v->n + c->tn - 1) / c->tn) * v->batch;
+    int64_t split = caps->units / (tiles > 0 ? tiles : 1);
+    return split < 1 ? 1 : split > 128 ? 128 : (int)split;
+}
+
+/* A tile whole, with its last wave shared, and split. */
+static void consider_sharing(candidate c, const kiln_problem *p, const kiln_caps *caps,
+                             double *least, kiln_schedule *best) {
+    matmul v = kiln_matmul_view(p);
+    c.split = 1;
+    for (c.stream = 0; c.stream <= 1; c.stream++) consider(&c, p, caps, least, best);
+    c.stream = 0;
+    c.split = c.cluster_m * c.cluster_n == 1 ? even_split(&c, &v, caps) : 1;
+    if (c.split > 1) consider(&c, p, caps, least, best);
+}
+
+/* x: the side of 64, y: the side of 8. Alone and in pairs; each consumer with a tile of its own (0)
+ * or 1 to 3 that share one. Longer lines pay where memory decides. */
 static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const kiln_caps *caps,
                           double *least, kiln_schedule *best) {
+    static const int pairs[][2] = {{1, 1}, {2, 1}, {1, 2}};
     matmul v = kiln_matmul_view(p);
-    for (int i = 0; i < 48; i++) {
-        int slabs = 1 + i / 24, pair = i / 2 % 3, consumers = i / 6 % 4 ? i / 6 % 4 : 2;
-        candidate c = {.tm = swap ? y : x,
-                       .tn = swap ? x : y,
-                       .consumers = consumers,
-                       .pingpong = i / 6 % 4 == 0,
-                       .swap = swap,
-                       .cluster_m = pair == 1 ? 2 : 1,
-                       .cluster_n = pair == 2 ? 2 : 1,
-                       .stream = i % 2,
-                       .slabs = slabs};
-        if (slabs > 1 && v.m > 128 && v.n > 128) break; /* longer lines pay where memory decides */
-        if (x % (64 * (c.pingpong ? 1 : consumers)) == 0) consider(&c, p, caps, least, best);
-    }
+    for (int slabs = 1; slabs <= (v.m > 128 && v.n > 128 ? 1 : 2); slabs++)
+        for (int sharers = 0; sharers <= 3; sharers++)
+            for (int pair = 0; pair < 3; pair++) {
+                candidate c = {.tm = swap ? y : x,
+                               .tn = swap ? x : y,
+                               .consumers = sharers ? sharers : 2,
+                               .pingpong = !sharers,
+                               .swap = swap,
+                               .cluster_m = pairs[pair][0],
+                               .cluster_n = pairs[pair][1],
+                               .slabs = slabs};
+                if (x % (64 * (sharers ? sharers : 1)) == 0)
+                    consider_sharing(c, p, caps, least, best);
+            }
 }
 
 static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
