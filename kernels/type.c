@@ -50,6 +50,17 @@ double kiln_type_roundoff(kiln_type t) {
     return types[t].roundoff;
 }
 
+double kiln_type_smallest_error(kiln_type t) {
+    return t == KILN_F16 ? 0x1p-25 : t == KILN_E4M3 ? 0x1p-10 : t == KILN_E5M2 ? 0x1p-17 : 0;
+}
+
+double kiln_type_saturate(kiln_type t, double value) {
+    uint8_t room[8];
+    kiln_type_write(t, room, value > 0 ? INFINITY : -INFINITY);
+    double most = kiln_type_read(t, room);
+    return fabs(value) > fabs(most) ? most : value;
+}
+
 /* A normal number is a double with the same exponent and fraction; ldexp would take most of the time
  * in which a reference checks a row. */
 static double decode(const format *f, uint32_t bits) {

@@ -30,6 +30,12 @@ const char *kiln_type_name(kiln_type t);
 kiln_type kiln_type_parse(const char *name, size_t n);
 size_t kiln_type_bytes(kiln_type t);
 double kiln_type_roundoff(kiln_type t);
+/* Half the distance of the type's smallest numbers, which rounding may cost where roundoff says
+ * less: f16, e4m3 and e5m2; 0 for the rest, whose smallest numbers nobody meets. */
+double kiln_type_smallest_error(kiln_type t);
+/* What a type that saturates (integers, e4m3, e5m2) makes of a value out of its range; NaN and
+ * values of other types as they are. */
+double kiln_type_saturate(kiln_type t, double value);
 
 /* One element at p, as a double and back. Writing rounds to nearest even. What is out of range
  * becomes infinity in f32, tf32, f16 and bf16, and the largest value of its sign in integers, e4m3

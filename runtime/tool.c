@@ -295,10 +295,11 @@ static void check_element(const trial *t, int operand, int64_t batch, int64_t ro
     int64_t at = batch * o->batch_stride + row * o->ld + col;
     double got =
         kiln_type_read(o->type, (char *)t->host[operand] + (size_t)at * kiln_type_bytes(o->type));
+    value = kiln_type_saturate(o->type, value);
     /* rounding to the output's type on top of the computation's bound */
     double allowed = bound + kiln_type_roundoff(o->type) * (fabs(value) + bound) + 1e-38;
     if (o->type == KILN_I8 || o->type == KILN_I32) allowed = bound > 0 ? bound + 0.5 : 0;
-    if (o->type == KILN_F16) allowed += 0x1p-25;
+    allowed += kiln_type_smallest_error(o->type);
     double error = fabs(got - value);
     v->elements++;
     if (isnan(value) && isnan(got)) return;

@@ -176,8 +176,33 @@ static void roundoff_holds(void **state) {
         }
 }
 
+static void smallest_numbers_and_range(void **state) {
+    (void)state;
+    const struct {
+        kiln_type type;
+        double most, smallest;
+    } of[] = {{KILN_F16, INFINITY, 0x1p-24}, {KILN_E4M3, 448, 0x1p-9}, {KILN_E5M2, 57344, 0x1p-16}};
+    for (int i = 0; i < 3; i++) {
+        uint8_t room[8];
+        double worst = 0;
+        for (double x = 0; x <= 3 * of[i].smallest; x += of[i].smallest / 64) {
+            kiln_type_write(of[i].type, room, x);
+            worst = fmax(worst, fabs(kiln_type_read(of[i].type, room) - x));
+        }
+        assert_true(worst == kiln_type_smallest_error(of[i].type));
+        assert_true(kiln_type_saturate(of[i].type, 1e9) == fmin(1e9, of[i].most));
+        assert_true(kiln_type_saturate(of[i].type, -1e9) == -fmin(1e9, of[i].most));
+        assert_true(kiln_type_saturate(of[i].type, 1.7) == 1.7);
+    }
+    assert_true(kiln_type_saturate(KILN_I8, -1000) == -128);
+    assert_true(kiln_type_saturate(KILN_I8, INFINITY) == 127);
+    assert_true(isinf(kiln_type_saturate(KILN_F32, INFINITY)));
+    assert_true(isnan(kiln_type_saturate(KILN_E4M3, NAN)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(smallest_numbers_and_range),
         cmocka_unit_test(names_read_back),
         cmocka_unit_test(every_pattern_reads_back),
         cmocka_unit_test(known_values),

@@ -69,9 +69,9 @@ static int compare_row(const arrays *a, const char *text, int64_t batch, int64_t
         double u = kiln_type_roundoff(o->type);
         for (int64_t c = 0; c < o->cols && !status; c++) {
             double got = kiln_type_read(o->type, at + (size_t)c * kiln_type_bytes(o->type));
-            double want = a->value[j][c];
-            double allowed =
-                a->bound[j][c] + u * (fabs(want) + a->bound[j][c]) + 1e-30 + (u == 0) * 0.5;
+            double want = kiln_type_saturate(o->type, a->value[j][c]);
+            double allowed = a->bound[j][c] + u * (fabs(want) + a->bound[j][c]) + 1e-30 +
+                             kiln_type_smallest_error(o->type) + (u == 0) * 0.5;
             if (!(fabs(got - want) <= allowed) && !(isnan(got) && isnan(want)))
                 status = kiln_fail(e, KILN_WRONG,
                                    "%s: %s[%lld,%lld] is %.9g, should be %.9g within "

@@ -47,8 +47,8 @@ static int make_operands(sampler *s, kiln_error *e) {
 /* How far a right result may be: the computation's bound and the rounding of the output's type. */
 static double tolerance_of(kiln_type type, double value, double bound) {
     if (type == KILN_I8 || type == KILN_I32) return bound > 0 ? bound + 0.5 : 0;
-    double smallest = type == KILN_F16 ? 0x1p-25 : 1e-38;
-    return bound + kiln_type_roundoff(type) * (fabs(value) + bound) + smallest;
+    return bound + kiln_type_roundoff(type) * (fabs(value) + bound) +
+           kiln_type_smallest_error(type) + 1e-38;
 }
 
 static int64_t pick(uint64_t seed, int i, int n, int64_t all) {
@@ -63,7 +63,8 @@ static void take_row(sampler *s, int64_t batch, int64_t row) {
         if (!o->output) continue;
         for (int k = 0; k < COLS && row < o->rows; k++) {
             int64_t col = pick(s->entry->seed + (uint64_t)row, k, COLS, o->cols);
-            double v = s->value[j][col], t = tolerance_of(o->type, v, s->bound[j][col]);
+            double v = kiln_type_saturate(o->type, s->value[j][col]);
+            double t = tolerance_of(o->type, v, s->bound[j][col]);
             if (!isfinite(v) || !isfinite(t)) continue; /* says nothing */
             s->out[s->entry->n_samples++] =
                 (kiln_library_sample){i, batch * o->batch_stride + row * o->ld + col, v, t};
