@@ -152,9 +152,57 @@ static json_t *parse(const char *path, kiln_text *text, kiln_error *e) {
 
 /* ---------------------------------------------------------------- the recording */
 
+/* Rows of a file by their values, and in the file's order where these are equal. */
+static int by_values(const void *a, const void *b, void *context) {
+    const kiln_json_rows *x = context;
+    int64_t i = *(const int64_t *)a, j = *(const int64_t *)b;
+    for (int k = 0; k < x->n_names; k++) {
+        double p = x->values[i * x->n_names + k], q = x->values[j * x->n_names + k];
+        if (p != q) return p < q ? -1 : 1;
+    }
+    return (i > j) - (i < j);
+}
+
+static bool equal_rows(const kiln_json_rows *x, int64_t i, int64_t j) {
+    return !memcmp(x->values + i * x->n_names, x->values + j * x->n_names,
+                   (size_t)x->n_names * sizeof *x->values);
+}
+
+/* A tuner's log has a configuration as often as it was asked for: the first answer counts, and
+ * `later` marks the others. */
+static void mark_repeated(kiln_json_rows *x, int64_t *order, bool *later) {
+    for (int64_t i = 0; i < x->n; i++) order[i] = i;
+    qsort_r(order, (size_t)x->n, sizeof *order, by_values, x);
+    for (int64_t i = 1; i < x->n; i++) later[order[i]] = equal_rows(x, order[i], order[i - 1]);
+}
+
+static int drop_repeated(kiln_json_rows *x, kiln_error *e) {
+    int64_t *order = malloc((size_t)(x->n + 1) * sizeof *order), kept = 0;
+    bool *later = calloc((size_t)x->n + 1, sizeof *later);
+    size_t width = (size_t)x->n_names;
+    int status = order && later ? KILN_OK : no_memory(x, e);
+    if (!status) mark_repeated(x, order, later);
+    for (int64_t i = 0; i < x->n && !status; i++) {
+        if (later[i]) continue;
+        memmove(x->values + (size_t)kept * width, x->values + (size_t)i * width,
+                width * sizeof *x->values);
+        x->seconds[kept++] = x->seconds[i];
+    }
+    if (!status) x->n = kept;
+    free(order);
+    free(later);
+    return status;
+}
+
+static int read_points(kiln_json_rows *x, const format *f, const json_t *root, kiln_error *e) {
+    int status = f->read(x, root, e);
+    if (!status && !x->n) return kiln_json_fail(x, e, f->key, "0 points; at least one is needed");
+    return status ? status : drop_repeated(x, e);
+}
+
 static int read_rows(kiln_json_rows *x, const json_t *root, kiln_error *e) {
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (json_object_get(root, formats[i].key)) return formats[i].read(x, root, e);
+        if (json_object_get(root, formats[i].key)) return read_points(x, &formats[i], root, e);
     return kiln_fail(e, KILN_BAD_INPUT,
                      "recording %s is JSON without \"cache\" (Kernel Tuner) or \"results\" (T4) at "
                      "its root; give one of these, CSV, or records of tune export",
