@@ -310,7 +310,7 @@ static bool legal_split(const matmul *v, const kiln_schedule *s, const grid *g,
                         const kiln_caps *caps, kiln_text *why) {
     int split = s->value[SPLIT];
     if (split == 1) return true;
-    if (ceiling(g->k_blocks, split) * (split - 1) >= g->k_blocks)
+    if (split > g->k_blocks)
         return kiln_matmul_no(why,
                               "split=%d: k=%lld has %lld slots of %d, which leaves parts empty",
                               split, (long long)v->k, (long long)g->k_blocks, s->value[TK]);

@@ -38,11 +38,14 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
 }
 
 #if SPLIT > 1
-/* All tiles of a part, then those of the next: clusters that run together share lines of operands,
- * and the last part, which may be shorter, comes last. Tile and part are calculated anew where they
- * are used, as consumers have no registers to keep them in. */
+/* All tiles of a part, then those of the next: clusters that run together share lines of operands.
+ * Tile and part are calculated anew where they are used, as consumers have no registers to keep them
+ * in. Parts differ by a slot at most. */
 #define TILE_OF(w) ((w)->tile % (w)->tiles)
 FUNC int NAME(walk_part)(const NAME(walk) *w) { return w->tile / w->tiles; }
+FUNC int NAME(part_begin)(const NAME(walk) *w, int part) {
+    return (int)((i64)w->k_blocks * part / SPLIT);
+}
 #else
 #define TILE_OF(w) ((w)->tile)
 #endif
@@ -52,9 +55,8 @@ FUNC bool NAME(walk_next)(NAME(walk) *w) {
         w->tile = w->next;
         w->from = 0, w->to = w->k_blocks;
 #if SPLIT > 1
-        const int slots = (w->k_blocks + SPLIT - 1) / SPLIT;
-        w->from = NAME(walk_part)(w) * slots;
-        w->to = min(w->from + slots, w->k_blocks);
+        w->from = NAME(part_begin)(w, NAME(walk_part)(w));
+        w->to = NAME(part_begin)(w, NAME(walk_part)(w) + 1);
 #endif
         w->next += w->clusters;
         return true;
