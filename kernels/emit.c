@@ -36,6 +36,15 @@ void kiln_emit_define(kiln_text *out, kiln_text *undefs, const char *name, const
     kiln_text_printf(undefs, "#undef %s\n", name);
 }
 
+/* Macros may be defined twice, in branches of an #if: to undefine one again does no harm. */
+void kiln_emit_body(kiln_text *out, kiln_text *undefs, const char *path) {
+    const char *body = kiln_embedded(path);
+    kiln_text_add(out, body);
+    for (const char *line = body; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (!strncmp(line, "#define ", 8))
+            kiln_text_printf(undefs, "#undef %.*s\n", (int)strcspn(line + 8, "( \t\n"), line + 8);
+}
+
 void kiln_emit_knobs(kiln_text *out, kiln_text *undefs, const kiln_schedule *s) {
     for (int i = 0; s->variant->knobs[i].name; i++) {
         char name[64];

@@ -20,6 +20,10 @@ const char *kiln_embedded(const char *path);
 /* #define with automatic #undef at the end of the program. */
 void kiln_emit_define(kiln_text *out, kiln_text *undefs, const char *name, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* An embedded file, whose macros end with the program: another program of the unit may define them
+ * otherwise, and a compiler that only warns of that keeps the first. For bodies without #undefs of
+ * their own. */
+void kiln_emit_body(kiln_text *out, kiln_text *undefs, const char *path);
 /* Knobs as upper-case macros. */
 void kiln_emit_knobs(kiln_text *out, kiln_text *undefs, const kiln_schedule *s);
 

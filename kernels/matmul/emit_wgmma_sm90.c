@@ -392,7 +392,8 @@ static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) 
 }
 
 /* One kernel for what is packed, in the order of program(): the side of 64 first. */
-static void emit_pack(kiln_text *out, const matmul *v, const kiln_schedule *s) {
+static void emit_pack(kiln_text *out, kiln_text *undefs, const matmul *v,
+                      const kiln_schedule *s) {
     bool swap = kiln_schedule_get(s, "swap"), transpose[] = {v->ta, !v->tb};
     bool packed[] = {kiln_schedule_get(s, "pack_a"), kiln_schedule_get(s, "pack_b")};
     bool two = packed[0] && packed[1], same = two && transpose[0] == transpose[1];
@@ -408,7 +409,7 @@ static void emit_pack(kiln_text *out, const matmul *v, const kiln_schedule *s) {
         if (last && same) kiln_text_add(out, "#define PACK_TWO\n");
         if (last && two && !same)
             kiln_text_printf(out, "#define PACK_FIRST NAME(pack_%c)\n", "ba"[o]);
-        kiln_text_add(out, kiln_embedded("kernels/matmul/pack.k.c"));
+        kiln_emit_body(out, undefs, "kernels/matmul/pack.k.c");
     }
 }
 
@@ -426,7 +427,7 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);
     kiln_text undefs = {0};
-    emit_pack(out, &v, s);
+    emit_pack(out, &undefs, &v, s);
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
     kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", eight_bit_float(v.a));
@@ -438,7 +439,7 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     for (int i = 0; i < (int)(sizeof layers / sizeof *layers); i++) {
         char path[64];
         snprintf(path, sizeof path, "kernels/matmul/wgmma_sm90/%s.cuh", layers[i]);
-        kiln_text_add(out, kiln_embedded(path));
+        kiln_emit_body(out, &undefs, path);
     }
     kiln_text_add(out, kiln_text_get(&undefs));
     bool failed = out->failed || undefs.failed;
