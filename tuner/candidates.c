@@ -60,8 +60,19 @@ static void add_starts(kiln_candidates *c, const kiln_variant_generator *g) {
     }
 }
 
+/* A session may be interrupted at any time, and its library needs the generic kernel then. */
+static void add_generic(kiln_candidates *c) {
+    kiln_schedule generic;
+    if (c->caps->shared_host || !kiln_generic_schedule(c->problem, c->caps, &generic)) return;
+    add(c, &generic);
+    int64_t point = kiln_candidates_find(c, &generic);
+    for (int i = 0; i < c->n_starts; i++)
+        if (c->start[i] == point) return;
+    c->start[c->n_starts++] = point;
+}
+
 /* Starts in the order of their estimates, those without one last; what should take several times as
- * long as another is left to the search. A library still gets its fallback: it compiles its own. */
+ * long as another is left to the search. */
 static void order_starts(kiln_candidates *c) {
     int n = 0;
     double least = INFINITY;
@@ -137,7 +148,7 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
     *c = (kiln_candidates){.problem = p, .caps = caps};
     const kiln_generator *g = kiln_generator_of(p->family);
     if (!g) return kiln_fail(e, KILN_UNSUPPORTED, "family %s has no generator", p->family->name);
-    int status = allocate(c, KILN_VARIANTS_MAX * (limit + 2), e);
+    int status = allocate(c, KILN_VARIANTS_MAX * (limit + 2) + 1, e);
     for (const kiln_variant_generator *v = g->variants; v->variant && !status; v++) {
         if (c->n_spaces == KILN_VARIANTS_MAX || !v->applies(p, caps, NULL)) continue;
         add_starts(c, v);
@@ -147,7 +158,7 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
         add_space(c, space, limit, seed);
     }
     if (!status && !c->n) status = none_legal(c, e);
-    if (!status) order_starts(c);
+    if (!status) order_starts(c), add_generic(c);
     if (!status) {
         const kiln_variant *variants[KILN_VARIANTS_MAX];
         for (int i = 0; i < c->n_spaces; i++) variants[i] = c->space[i].variant;

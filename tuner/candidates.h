@@ -17,7 +17,7 @@ typedef struct kiln_candidates {
     int n_spaces;
     kiln_space space[KILN_VARIANTS_MAX];
     int n_starts;
-    int64_t start[KILN_VARIANTS_MAX * 2]; /* each variant's start schedule */
+    int64_t start[KILN_VARIANTS_MAX * 2 + 1]; /* the variants' start schedules, the generic one */
     int32_t *table;                       /* open addressing: hash of a schedule -> point */
     int64_t table_size;
     struct kiln_features *layout;

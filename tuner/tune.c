@@ -827,7 +827,7 @@ static void keep_generic(search *f) {
 
 int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error *e) {
     search *f = calloc(1, sizeof *f);
-    int64_t starts[KILN_VARIANTS_MAX * 2 + RELATED_MAX];
+    int64_t starts[KILN_VARIANTS_MAX * 2 + 1 + RELATED_MAX];
     if (!f) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
     double begun = kiln_now(), share = until - begun;
     /* Finals and odd sizes take about a fifth of the time. */
