@@ -11,6 +11,7 @@
 #include "targets/target.h"
 #include "tests/hopper_emulated.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,20 +35,41 @@ typedef struct knob_value {
 typedef struct instance {
     void (*body)(void), (*reduce)(void); /* reduce: of split schedules */
     kiln_type a, b, out;
-    int ta, tb, fast, ints;
+    int ta, tb, fast, ints, tops;
     knob_value knob[KILN_KNOBS_MAX];
 } instance;
 
 static struct {
     const kiln_arg *arg; /* of the launch that runs, behind the tensor maps */
     tensor map[3];
-    memory operand[3], workspace;
+    memory operand[5], workspace;
     u8 *work, *hits;
 } job;
 
 /* What the statements add to the sum at a place. */
 static int place_value(i64 batch, i64 row, i64 col) {
     return (int)((batch * 5 + row * 3 + col) % 11);
+}
+
+static float top_of(int kind, float a, float b) { return kind ? fminf(a, b) : fmaxf(a, b); }
+
+/* Maxima (kind 0) or minima of each n adjacent lanes, which all must take part. */
+static __attribute__((unused)) float emulate_group(int kind, float x, int n) {
+    if (n < 1 || n > LANES || n & (n - 1)) broken("%d lanes combine", n);
+    for (int lanes = n / 2; lanes; lanes /= 2) {
+        u32 word;
+        float other;
+        memcpy(&word, &x, 4);
+        word = emulate_exchange(word, lanes);
+        memcpy(&other, &word, 4);
+        x = top_of(kind, x, other);
+    }
+    return x;
+}
+
+static __attribute__((unused)) void emulate_atomic(int kind, float *to, float x, bool inside) {
+    if (!inside || fabsf(x) > 1e30f) broken("a maximum of no row, or of nothing");
+    *to = top_of(kind, *to, x);
 }
 
 #define FUNC static inline __attribute__((unused))
@@ -290,6 +312,39 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define STORE 1
 #define STREAM 1
 #include "tests/wgmma_sm90_emulated.h"
+/* ---- row outputs, by every way out */
+#define NAME(x) rows_##x
+#define ROW_TOPS 2
+#define STORE 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rows_stream_##x
+#define ROW_TOPS 2
+#define STREAM 1
+#define PINGPONG 1
+#define TM 64
+#define TN 48
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rows_swap_##x
+#define ROW_TOPS 2
+#define SWAP 1
+#define TM 24
+#define TN 128
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rows_tma_##x
+#define ROW_TOPS 2
+#define TMA_STORE 1
+#define TN 64
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rows_split_##x
+#define ROW_TOPS 2
+#define SPLIT 9
+#define TA i8
+#define TO i32
+#define ACC_INT 1
+#define STORE 4
+#include "tests/wgmma_sm90_emulated.h"
 /* ---- types */
 #define NAME(x) i8_##x
 #define TA i8
@@ -373,7 +428,7 @@ static void fill(const kiln_problem *p, int i, u64 seed) {
 }
 
 static void hold_operands(const kiln_problem *p, const kiln_program *program, u64 seed) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < p->n_operands; i++) {
         job.operand[i] = hold(kiln_operand_bytes(&p->operand[i]));
         if (i < MATMUL_OUT) fill(p, i, seed + 100 + (u64)i);
     }
@@ -383,8 +438,8 @@ static void hold_operands(const kiln_problem *p, const kiln_program *program, u6
     memset(job.work, 0, (size_t)program->workspace_zeroed);
 }
 
-static void free_operands(void) {
-    for (int i = 0; i < 3; i++) free(job.operand[i].begin);
+static void free_operands(const kiln_problem *p) {
+    for (int i = 0; i < p->n_operands; i++) free(job.operand[i].begin);
     free(job.workspace.begin);
     free(job.hits);
 }
@@ -408,6 +463,15 @@ static void pack(const kiln_arg *source, i64 batch, kiln_type type, bool transpo
             }
 }
 
+/* `clear` has words of the dialect alone: test_matmul.c runs it. */
+static void clear(const kiln_launch *l) {
+    i64 rows = l->arg[l->n_args - 1].value.i;
+    for (i64 i = 0; i < rows; i++) {
+        ((float *)job.operand[3].data)[i] = -INFINITY;
+        ((float *)job.operand[4].data)[i] = INFINITY;
+    }
+}
+
 static void bind_maps(const kiln_program *program) {
     for (int i = 0; i < program->n_tensor_maps; i++) {
         const kiln_tensor_map *m = &program->tensor_map[i];
@@ -419,7 +483,7 @@ static void bind_maps(const kiln_program *program) {
 /* The bodies name the arguments by position. */
 static void check_arguments(const kiln_launch *l, int maps, const kiln_arg_kind first[3], int n) {
     static const kiln_arg_kind rest[] = {KILN_ARG_I64, KILN_ARG_I64, KILN_ARG_I64, KILN_ARG_I64,
-                                         KILN_ARG_OPERAND};
+                                         KILN_ARG_OPERAND, KILN_ARG_OPERAND, KILN_ARG_OPERAND};
     assert_int_equal(l->n_args, maps + n);
     for (int i = 0; i < maps; i++) {
         assert_int_equal(l->arg[i].kind, KILN_ARG_TENSOR_MAP);
@@ -461,8 +525,9 @@ static kiln_caps caps_of(int units) {
 static kiln_problem problem_of(const instance *x, const char *sizes, char text[256]) {
     kiln_problem p;
     kiln_error e;
-    snprintf(text, 256, "matmul %s a=%s b=%s out=%s ta=%d tb=%d%s", sizes, kiln_type_name(x->a),
-             kiln_type_name(x->b), kiln_type_name(x->out), x->ta, x->tb, x->fast ? " fast=1" : "");
+    snprintf(text, 256, "matmul %s a=%s b=%s out=%s ta=%d tb=%d%s%s", sizes, kiln_type_name(x->a),
+             kiln_type_name(x->b), kiln_type_name(x->out), x->ta, x->tb, x->fast ? " fast=1" : "",
+             x->tops ? " : most[m] = max(acc); least[m] = min(acc); out = acc" : "");
     if (kiln_problem_parse(&p, text, &e)) fail_msg("%s: %s", text, e.text);
     return p;
 }
@@ -512,16 +577,26 @@ static float *dense(const kiln_problem *p, int i, i64 batch, bool transpose, i64
 static bool row_right(const kiln_problem *p, i64 batch, i64 row, const float *a, const float *b,
                       char why[256]) {
     matmul v = kiln_matmul_view(p);
+    float top[2] = {-INFINITY, INFINITY};
     for (i64 j = 0; j < v.n; j++) {
         float sum = 0;
         for (i64 l = 0; l < v.k; l++) sum += a[row * v.k + l] * b[j * v.k + l];
         u8 want[8];
         const u8 *got = element_at(p, MATMUL_OUT, batch, row, j);
         int hits = job.hits[(got - job.operand[MATMUL_OUT].data) / (i64)kiln_type_bytes(v.out)];
+        for (int i = 0; i < 2; i++) top[i] = top_of(i, top[i], sum + place_value(batch, row, j));
         kiln_type_write(v.out, want, (double)sum + place_value(batch, row, j));
         if (hits == 1 && !memcmp(got, want, kiln_type_bytes(v.out))) continue;
         snprintf(why, 256, "out[%d, %d, %d] is %g, not %g, stored %d times", (int)batch, (int)row,
                  (int)j, kiln_type_read(v.out, got), kiln_type_read(v.out, want), hits);
+        return false;
+    }
+    for (int i = 0; i < v.tops; i++) {
+        float got;
+        memcpy(&got, element_at(p, 3 + i, batch, row, 0), 4);
+        if (got == top[i]) continue;
+        snprintf(why, 256, "%s[%d, %d] is %g, not %g", p->operand[3 + i].name, (int)batch, (int)row,
+                 got, top[i]);
         return false;
     }
     return true;
@@ -553,7 +628,7 @@ static bool rest_untouched(const kiln_problem *p, const kiln_program *program, c
             if (!poisoned(end, gap < all - end ? gap : all - end)) return false;
         }
     snprintf(why, 256, "memory around an operand or the workspace was written");
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < p->n_operands; i++)
         if (!guarded(&job.operand[i])) return false;
     if (!guarded(&job.workspace)) return false;
     snprintf(why, 256, "the workspace's flags are not zero again");
@@ -572,6 +647,10 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
         const kiln_launch *l = &program->launch[i];
         bool is_main = !strcmp(l->entry, "main"), is_reduce = !strcmp(l->entry, "reduce");
         int maps = is_main ? program->n_tensor_maps : 0;
+        if (!strcmp(l->entry, "clear")) {
+            clear(l);
+            continue;
+        }
         if (!is_main && !is_reduce) {
             for (int j = 0; j < l->n_args; j++) {
                 int o = l->arg[j].index;
@@ -581,7 +660,7 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
             }
             continue;
         }
-        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main && x->reduce ? 5 : 8);
+        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main && x->reduce ? 5 : 8 + x->tops);
         job.arg = l->arg + maps;
         set->launch = l, set->body = is_main ? x->body : x->reduce;
         broke = emulated_run(set);
@@ -598,7 +677,7 @@ static bool try(const instance *x, const kiln_problem *p, const kiln_program *pr
     const char *broke = run_launches(x, p, program, &set);
     if (broke) snprintf(why, 2048, "%s", broke);
     bool right = !broke && results_right(p, why) && rest_untouched(p, program, why);
-    free_operands();
+    free_operands(p);
     return right;
 }
 
@@ -732,6 +811,16 @@ static void test_tma_stores(void **state) {
     check(&tma_narrow_instance, "m=140 n=104 k=72 ldo=112", 2);
 }
 
+static void test_row_outputs(void **state) {
+    (void)state;
+    check(&rows_instance, "m=260 n=42 k=136 batch=2", 3);
+    check(&rows_stream_instance, "m=200 n=104 k=264", 5);
+    check(&rows_swap_instance, "m=40 n=200 k=136", 2);
+    check(&rows_tma_instance, "m=150 n=136 k=72 batch=2", 3);
+    check(&rows_split_instance, "m=140 n=40 k=1200 batch=2", 4);
+    check(&rows_split_instance, "m=3 n=128 k=1200", 2);
+}
+
 static void test_layouts(void **state) {
     (void)state;
     check(&nn_instance, "m=140 n=72 k=100 lda=104", 3);
@@ -790,7 +879,9 @@ static void test_random_sizes(void **state) {
         &fp8_fast_instance,    &tf32_instance,         &stream_pingpong_instance,
         &stream_more_instance, &split_instance,        &split_pingpong_instance,
         &split_tall_instance,  &split_packed_instance, &split_swap_instance,
-        &split_turns_instance, &split_i8_instance,     &split_fp8_instance};
+        &split_turns_instance, &split_i8_instance,     &split_fp8_instance,
+        &rows_instance,        &rows_stream_instance,  &rows_swap_instance,
+        &rows_tma_instance,    &rows_split_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -983,7 +1074,8 @@ static void test_compiles(void **state) {
     static const instance *const some[] = {
         &square_instance,       &swap_stream_instance, &tma_narrow_instance, &tn_instance,
         &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance,     &split_packed_instance,
-        &split_turns_instance,  &split_i8_instance};
+        &split_turns_instance,  &split_i8_instance,    &rows_stream_instance, &rows_swap_instance,
+        &rows_tma_instance,     &rows_split_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};
@@ -1017,6 +1109,7 @@ int main(void) {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_tma_stores),
+        cmocka_unit_test(test_row_outputs),
         cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes),

@@ -85,13 +85,38 @@
 #define ACC int
 #endif
 #define PLAIN 1
-#define EPILOGUE_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, STORAGE(TO) * p_out
-#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out
+#ifdef ROW_TOPS /* 2: of what the statements give, the maximum and the minimum of a row */
+#define TOPS_PARAM , float *tops
+#define TOPS_ARG , tops
+#else
+#define ROW_TOPS 0
+#define TOPS_PARAM
+#define TOPS_ARG
+#endif
+#define EPILOGUE_PARAMS                                                                            \
+    i64 m, i64 n, i64 ldo, i64 stride_o, STORAGE(TO) * p_out, float *p_most, float *p_least
+#define EPILOGUE_ARGS m, n, ldo, stride_o, p_out, p_most, p_least
 
 /* Statements that tell where they are evaluated. */
 #define FINISH (SPLIT > 1 && STORE > 4 ? 4 : STORE)
-FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum) {
+FUNC void NAME(tops_begin)(float *tops) { tops[0] = -INFINITY, tops[1] = INFINITY; }
+FUNC void NAME(tops_group)(float *tops, int n) {
+    tops[0] = emulate_group(0, tops[0], n), tops[1] = emulate_group(1, tops[1], n);
+}
+FUNC void NAME(tops_end)(EPILOGUE_PARAMS, i64 batch, i64 row, const float *tops) {
+    (void)n, (void)ldo, (void)stride_o, (void)p_out;
+    emulate_atomic(0, p_most + batch * m + row, tops[0], row < m);
+    emulate_atomic(1, p_least + batch * m + row, tops[1], row < m);
+}
+FUNC void NAME(collect_top)(float *tops, double x) {
+    tops[0] = fmaxf(tops[0], (float)x), tops[1] = fminf(tops[1], (float)x);
+}
+FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum TOPS_PARAM) {
+    (void)p_most, (void)p_least;
     for (int e = 0; e < FINISH; e++) {
+#if ROW_TOPS
+        NAME(collect_top)(tops, (double)sum[e] + place_value(batch, row, col + e));
+#endif
         i64 at = batch * stride_o + row * ldo + col + e;
         emulate_result(at, row < m && col + e < n);
         kiln_type_write(CAT(KILN_TYPE_, TO), &p_out[at],
@@ -100,10 +125,14 @@ FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *
 }
 _Static_assert(sizeof(STORAGE(TO)) == OUT_BYTES, "OUT_BYTES goes with TO");
 #if TMA_STORE
-FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum, float *value) {
-    (void)ldo, (void)stride_o, (void)p_out;
+FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
+                      float *value TOPS_PARAM) {
+    (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
     if (row >= m || col + 1 >= n) broken("a value outside the output");
     for (int e = 0; e < 2; e++) value[e] = (float)sum[e] + (float)place_value(batch, row, col + e);
+#if ROW_TOPS
+    for (int e = 0; e < 2; e++) NAME(collect_top)(tops, (double)value[e]);
+#endif
 }
 #endif
 
@@ -206,7 +235,8 @@ static void NAME(body)(void) {
      (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i);
 #else
      (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i, g[5].value.i,
-     g[6].value.i, (void *)job.operand[MATMUL_OUT].data);
+     g[6].value.i, (void *)job.operand[MATMUL_OUT].data, (void *)job.operand[3].data,
+     (void *)job.operand[4].data);
 #endif
 }
 
@@ -215,7 +245,8 @@ static void NAME(reduce_body)(void) {
     const kiln_arg *g = job.arg;
     NAME(reduce)
     (job.work, (int)g[1].value.i, (int)g[2].value.i, g[3].value.i, g[4].value.i, g[5].value.i,
-     g[6].value.i, (void *)job.operand[MATMUL_OUT].data);
+     g[6].value.i, (void *)job.operand[MATMUL_OUT].data, (void *)job.operand[3].data,
+     (void *)job.operand[4].data);
 }
 #endif
 
@@ -231,6 +262,7 @@ static const instance NAME(instance) = {
     .tb = TRANSPOSE_B,
     .fast = FAST,
     .ints = ACC_INT,
+    .tops = ROW_TOPS,
     .knob = {{"tm", TM},
              {"tn", TN},
              {"tk", TK},
@@ -267,6 +299,9 @@ static const instance NAME(instance) = {
 #undef TILE_OF
 #undef EPILOGUE_PARAMS
 #undef EPILOGUE_ARGS
+#undef ROW_TOPS
+#undef TOPS_PARAM
+#undef TOPS_ARG
 #undef NAME
 #undef TM
 #undef TN

@@ -52,7 +52,7 @@ void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_prob
     define_list(out, undefs, p, "EPILOGUE_ARGS", arguments);
 }
 
-/* ---- maxima and minima of rows: a register for each, an atomic when a tile's part of a row is done
+/* ---- maxima and minima of rows: a register for each, an atomic where a tile's part of a row ends
  * (combine is k_combine's o: 1 max, 2 min) */
 
 typedef struct tops {
@@ -90,6 +90,7 @@ static void emit_tops_end(kiln_text *out, const kiln_problem *p, const tops *t) 
 static void emit_clear(kiln_text *out, const kiln_problem *p, const tops *t) {
     kiln_text_printf(out,
                      "KERNEL(%d, 1, 1)\nNAME(clear)(EPILOGUE_PARAMS, i64 rows)\n{\n"
+                     "    AFTER_PREVIOUS();\n"
                      "    for (i64 i = BLOCK(0) * (i64)%d + THREAD(0); i < rows; "
                      "i += BLOCKS(0) * (i64)%d) {\n",
                      MATMUL_CLEAR_THREADS, MATMUL_CLEAR_THREADS, MATMUL_CLEAR_THREADS);

@@ -12,7 +12,6 @@ static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why
     matmul v = kiln_matmul_view(p);
     if (caps->arch_number != 90)
         return kiln_matmul_no(why, "wgmma is an instruction of compute capability 9.0 alone");
-    if (v.tops) return kiln_matmul_no(why, "maxima of rows are left to mma_sm80 and simt");
     bool sixteen = v.a == v.b && (v.a == KILN_F16 || v.a == KILN_BF16);
     bool rest = (eight_bit_float(v.a) && eight_bit_float(v.b)) ||
                 (v.a == v.b && (v.a == KILN_I8 || v.a == KILN_TF32));
@@ -433,6 +432,7 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", eight_bit_float(v.a));
     kiln_emit_define(out, &undefs, "FAST", "%d", v.fast);
     kiln_emit_define(out, &undefs, "OUT_BYTES", "%d", (int)kiln_type_bytes(v.out));
+    kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish", finish_columns(s));
     if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value(out, p, "value", 2);
     emit_wgmma(out, &v, s);

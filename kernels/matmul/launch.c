@@ -316,7 +316,8 @@ void kiln_matmul_launch_clear(kiln_program *out, const kiln_problem *p) {
     kiln_launch *l = &out->launch[out->n_launches++];
     *l = (kiln_launch){.entry = "clear",
                        .grid = {(uint32_t)(blocks < UINT16_MAX ? blocks : UINT16_MAX), 1, 1},
-                       .block = {MATMUL_CLEAR_THREADS, 1, 1}};
+                       .block = {MATMUL_CLEAR_THREADS, 1, 1},
+                       .dependent = true};
     kiln_matmul_arg_epilogue(l, p);
     kiln_matmul_arg_i64(l, rows);
 }

@@ -102,7 +102,6 @@ static bool legal_device(const kiln_caps *caps, kiln_text *why) {
 }
 
 static bool legal_types(const matmul *v, const kiln_schedule *s, kiln_text *why) {
-    if (v->tops) return kiln_matmul_no(why, "maxima of rows are left to mma_sm80 and simt");
     bool sixteen = v->a == v->b && (v->a == KILN_F16 || v->a == KILN_BF16);
     bool rest = (eight_bit_float(v->a) && eight_bit_float(v->b)) ||
                 (v->a == v->b && (v->a == KILN_I8 || v->a == KILN_TF32));
@@ -510,6 +509,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     if (k[TMA_STORE])
         add_map(out, &p->operand[MATMUL_OUT], MATMUL_OUT, 0, piece / x.out_bytes, 16, 0);
 
+    kiln_matmul_launch_clear(out, p);
     kiln_launch *l = launch(out, "main", g.clusters * x.cluster, 1, x.threads);
     l->cluster[0] = (uint32_t)x.cluster, l->cluster[1] = l->cluster[2] = 1;
     l->shared_bytes = (uint32_t)x.shared_bytes;

@@ -1,7 +1,8 @@
 /* ---- from accumulators to memory
  *
  * Lane l of warp w holds, of a 64-row block, rows 16 w + g and + 8 (g = l / 4) and of every 8
- * columns the two from 2 t on (t = l % 4): sum[4 c + 0, 1] row g, sum[4 c + 2, 3] row g + 8. */
+ * columns the two from 2 t on (t = l % 4): sum[4 c + 0, 1] row g, sum[4 c + 2, 3] row g + 8.
+ * Row outputs: the lanes of a row combine their maxima, one of them adds these to memory. */
 #define GROUP_BARRIER(wg) (1 + (wg)) /* named barriers; 0 is everybody's */
 #define TURN_BARRIER(wg) (5 + (wg))
 
@@ -45,14 +46,24 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int ba
             NAME(stage_lines)(sum[i], c, stage, wg);
             const int y = c + thread / 8, row = y0 + y, col = x0 + i * 64 + thread % 8 * 8;
             const ACC *from = stage + thread / 8 * STAGE_PITCH + thread % 8 * 8;
+#if ROW_TOPS
+            float tops[ROW_TOPS];
+            NAME(tops_begin)(tops);
+#endif
             if (y < Y_TILE && row < m) {
                 __align__(16) ACC v[8];
                 *(NAME(quad) *)v = *(const NAME(quad) *)from;
                 *(NAME(quad) *)(v + 4) = *(const NAME(quad) *)(from + 4);
                 UNROLL for (int e = 0; e < 8; e += STORE) {
-                    if (col + e < n) NAME(finish)(EPILOGUE_ARGS, batch, row, col + e, v + e);
+                    if (col + e < n)
+                        NAME(finish)(EPILOGUE_ARGS, batch, row, col + e, v + e TOPS_ARG);
                 }
             }
+#if ROW_TOPS
+            NAME(tops_group)(tops, 8);
+            if (y < Y_TILE && row < m && col < n && thread % 8 == 0)
+                NAME(tops_end)(EPILOGUE_ARGS, batch, row, tops);
+#endif
         }
     }
 }
@@ -66,9 +77,10 @@ FUNC u32 NAME(staged)(u32 at, int line, int chunk) {
     const int exchange = OUT_LINE == 128 ? line & 7 : line >> 1 & 3;
     return at + (u32)(line * OUT_LINE + ((chunk ^ exchange) << 4));
 }
-FUNC void NAME(value_at)(EPILOGUE_PARAMS, int batch, int row, int col, const ACC *s, float *v) {
+FUNC void NAME(value_at)(EPILOGUE_PARAMS, int batch, int row, int col, const ACC *s,
+                         float *v TOPS_PARAM) {
     v[0] = v[1] = 0;
-    if (row < m && col < n) NAME(value)(EPILOGUE_ARGS, batch, row, col, s, v);
+    if (row < m && col < n) NAME(value)(EPILOGUE_ARGS, batch, row, col, s, v TOPS_ARG);
 }
 
 FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, int wg, int x0,
@@ -80,6 +92,11 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
     if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
+#if ROW_TOPS
+        float both[2][ROW_TOPS]; /* of rows g and g + 8 */
+        NAME(tops_begin)(both[0]);
+        NAME(tops_begin)(both[1]);
+#endif
         UNROLL for (int p = 0; p < Y_TILE / PIECE; p++) {
             const u32 at = stage + (i * (Y_TILE / PIECE) + p) % 2 * 2048;
             const int col0 = y0 + p * PIECE;
@@ -89,8 +106,11 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
             UNROLL for (int j = 0; j < PIECE; j += 16) {
                 UNROLL for (int e = 0; e < 4; e++) {
                     const int c = j + e / 2 * 8;
+#if ROW_TOPS
+                    float *tops = both[e % 2];
+#endif
                     NAME(value_at)(EPILOGUE_ARGS, batch, row + e % 2 * 8, col0 + c + 2 * t,
-                                   sum[i] + (p * PIECE + c) / 2 + e % 2 * 2, v[e]);
+                                   sum[i] + (p * PIECE + c) / 2 + e % 2 * 2, v[e] TOPS_ARG);
                 }
 #if OUT_BYTES == 4
                 UNROLL for (int e = 0; e < 4; e++) {
@@ -108,6 +128,13 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
             NAME(warp_sync)();
             if (lane == 0) NAME(store_box)(map, at, col0, row0, batch);
         }
+#if ROW_TOPS
+        UNROLL for (int half = 0; half < 2; half++) {
+            NAME(tops_group)(both[half], 4);
+            if (t == 0 && row + half * 8 < m && y0 < n)
+                NAME(tops_end)(EPILOGUE_ARGS, batch, row + half * 8, both[half]);
+        }
+#endif
     }
 }
 #else
@@ -125,6 +152,10 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         UNROLL for (int half = 0; half < 2; half++) {
             const int row = x0 + i * 64 + warp * 16 + half * 8 + g;
+#if ROW_TOPS
+            float tops[ROW_TOPS];
+            NAME(tops_begin)(tops);
+#endif
             UNROLL for (int c = 0; c < Y_TILE; c += 32) {
                 __align__(16) ACC v[8];
                 UNROLL for (int j = 0; j < 4; j++) {
@@ -136,10 +167,15 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
                 const int col = y0 + c + t * 8;
                 if (row < m && c + t * 8 < Y_TILE) {
                     UNROLL for (int e = 0; e < 8; e += STORE) {
-                        if (col + e < n) NAME(finish)(EPILOGUE_ARGS, batch, row, col + e, v + e);
+                        if (col + e < n)
+                            NAME(finish)(EPILOGUE_ARGS, batch, row, col + e, v + e TOPS_ARG);
                     }
                 }
             }
+#if ROW_TOPS
+            NAME(tops_group)(tops, 4);
+            if (row < m && y0 < n && t == 0) NAME(tops_end)(EPILOGUE_ARGS, batch, row, tops);
+#endif
         }
     }
 }

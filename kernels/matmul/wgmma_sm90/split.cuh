@@ -111,9 +111,19 @@ NAME(reduce)(u8 *work, int batches, int groups, EPILOGUE_PARAMS) {
     if (adder) return;
     UNROLL for (int i = 1; i < ADDERS; i++) NAME(add_quad)(sum, stage + i * 32);
 #endif
-    if (line >= rows) return;
+#if ROW_TOPS
+    float tops[ROW_TOPS];
+    NAME(tops_begin)(tops);
+#endif
     UNROLL for (int e = 0; e < 4; e += FINISH) {
-        if (col + e < n) NAME(finish)(EPILOGUE_ARGS, batch, row, col + e, sum + e);
+        if (line < rows && col + e < n)
+            NAME(finish)(EPILOGUE_ARGS, batch, row, col + e, sum + e TOPS_ARG);
     }
+#if ROW_TOPS
+    int lanes = 32; /* that surely have one row */
+    while (across % lanes) lanes /= 2;
+    NAME(tops_group)(tops, lanes);
+    if (line < rows && lane % lanes == 0) NAME(tops_end)(EPILOGUE_ARGS, batch, row, tops);
+#endif
 }
 #endif
