@@ -660,7 +660,8 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
             }
             continue;
         }
-        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main && x->reduce ? 5 : 8 + x->tops);
+        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds,
+                        is_main && x->reduce ? 5 : 8 + x->tops);
         job.arg = l->arg + maps;
         set->launch = l, set->body = is_main ? x->body : x->reduce;
         broke = emulated_run(set);
