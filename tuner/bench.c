@@ -20,6 +20,7 @@ enum {
     LONG_ROW = 1 << 24, /* multiplications: of such rows, which take seconds, only one */
     REPLAYS_MAX = 256,  /* launches in one timed batch */
     REGIONS = 64,       /* timed stretches that a target keeps apart */
+    REFERENCES_KEPT = 4
 };
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
@@ -186,21 +187,60 @@ static int run_reference(kiln_bench *b, kiln_error *e) {
     return status;
 }
 
-static int compile_reference(kiln_bench *b, kiln_error *e) {
-    kiln_text source = {0}, log = {0};
+/* Problems of one kind share their reference, which takes a second to compile: this process keeps
+ * the code of the last ones. */
+static struct {
+    uint8_t digest[32]; /* of the device's identity and the source */
+    kiln_blob code;
+} kept[REFERENCES_KEPT];
+static int kept_next;
+
+static const kiln_blob *recall_reference(const uint8_t digest[32]) {
+    for (int i = 0; i < REFERENCES_KEPT; i++)
+        if (kept[i].code.data && !memcmp(kept[i].digest, digest, 32)) return &kept[i].code;
+    return NULL;
+}
+
+static const kiln_blob *keep_reference(const uint8_t digest[32], const kiln_blob *code) {
+    int at = kept_next++ % REFERENCES_KEPT;
+    free(kept[at].code.data);
+    memcpy(kept[at].digest, digest, 32);
+    kept[at].code = *code;
+    return &kept[at].code;
+}
+
+static void digest_reference(const kiln_bench *b, const kiln_text *source, uint8_t digest[32]) {
+    kiln_text identity = {0};
+    kiln_sha256 hash;
+    kiln_caps_identity(b->caps, &identity);
+    kiln_sha256_init(&hash);
+    kiln_sha256_add(&hash, kiln_text_get(&identity), identity.size + 1);
+    kiln_sha256_add(&hash, kiln_text_get(source), source->size);
+    kiln_sha256_end(&hash, digest);
+    kiln_text_free(&identity);
+}
+
+static const kiln_blob *reference_code(kiln_bench *b, const kiln_text *source, kiln_error *e) {
+    uint8_t digest[32];
+    kiln_text log = {0};
     kiln_blob code = {0}, ptx = {0};
-    int status = kiln_emit_reference_unit(&b->p, b->caps, &source, e);
-    kiln_compile_request request = {.source = kiln_text_get(&source)};
-    if (!status) status = b->target->compile(b->caps, &request, &code, &ptx, &log, e);
-    if (!status) {
-        b->module = b->target->load(b->device, code.data, code.size, e);
-        if (!b->module) status = e->status;
-    }
-    free(code.data);
+    digest_reference(b, source, digest);
+    const kiln_blob *known = recall_reference(digest);
+    if (known) return known;
+    kiln_compile_request request = {.source = kiln_text_get(source)};
+    int status = b->target->compile(b->caps, &request, &code, &ptx, &log, e);
     free(ptx.data);
-    kiln_text_free(&source);
     kiln_text_free(&log);
-    return status;
+    return status ? NULL : keep_reference(digest, &code);
+}
+
+static int compile_reference(kiln_bench *b, kiln_error *e) {
+    kiln_text source = {0};
+    int status = kiln_emit_reference_unit(&b->p, b->caps, &source, e);
+    const kiln_blob *code = status ? NULL : reference_code(b, &source, e);
+    if (code) b->module = b->target->load(b->device, code->data, code->size, e);
+    kiln_text_free(&source);
+    return b->module ? KILN_OK : status ? status : e->status;
 }
 
 /* The reference itself is checked against the C evaluator: two independent texts must agree. */
