@@ -25,7 +25,7 @@ enum {
     NEAR_MAX = 64,
     FIRST_MIN = 4,  /* points before the first model: a fifth of the expected trials, */
     FIRST_MAX = 8,  /* within these limits */
-    SPREAD_TRIES = 32,
+    SPREAD_TRIES = 2, /* more only find the corners of the space, and these are slow */
     SPREAD_KEPT = 64,
     MEMBERS = 4,
     DEPTH = 4,
@@ -315,6 +315,20 @@ static int64_t favourite(const search *s, const double *score) {
     return best < 0 ? -1 : s->pool[best];
 }
 
+/* An estimate leaves most knobs out, so its favourites tie. The first of them is the last one's
+ * neighbour, over and over: chance decides. */
+static int64_t favourite_of_prior(search *s) {
+    int64_t best = -1;
+    uint64_t ties = 0;
+    for (int64_t i = 0; i < s->n_pool; i++) {
+        if (best >= 0 && s->pool_prior[i] > s->pool_prior[best]) continue;
+        if (kiln_frontier_spent(&s->frontier, s->pool[i])) continue;
+        if (best < 0 || s->pool_prior[i] < s->pool_prior[best]) ties = 0;
+        if (kiln_frontier_draw(&s->frontier, ++ties) == 0) best = i;
+    }
+    return best < 0 ? -1 : s->pool[best];
+}
+
 static double distance(const search *s, const float *a, const float *b) {
     double sum = 0;
     for (int i = 0; i < s->width; i++) {
@@ -367,7 +381,7 @@ static int64_t first_with_prior(search *s) {
     if (s->n_spread >= s->first || s->frontier.spent >= 2 * s->first + PRIOR_FIRST) return -1;
     if (rank > PRIOR_PROVED) return -1;
     if (s->frontier.spent < PRIOR_FIRST || (s->frontier.spent % 2 && !(rank < PRIOR_RANK_MIN)))
-        return favourite(s, s->pool_prior);
+        return favourite_of_prior(s);
     return spread_choice(s);
 }
 
