@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PARAMETERS_MAX = KILN_PARAMETERS_MAX, LINE_MAX_BYTES = 16384, SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
+enum { LINE_MAX_BYTES = 16384, SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
 const double kiln_replay_level[KILN_REPLAY_LEVELS] = {0.90, 0.95, 0.99};
 
 /* A parameter's distinct values, ascending. */
@@ -179,11 +179,11 @@ static int copy_in(kiln_recording *r, const char *const *parameters, const doubl
 kiln_recording *kiln_recording_new(const char *name, int n_parameters,
                                    const char *const *parameters, int64_t n, const double *values,
                                    const double *seconds, kiln_error *e) {
-    if (n_parameters < 1 || n_parameters > PARAMETERS_MAX || n < 1) {
+    if (n_parameters < 1 || n_parameters > KILN_PARAMETERS_MAX || n < 1) {
         kiln_fail(e, KILN_BAD_INPUT,
                   "recording %s: %lld points of %d parameters; give at least one point and 1 to "
                   "%d parameters",
-                  name, (long long)n, n_parameters, PARAMETERS_MAX);
+                  name, (long long)n, n_parameters, KILN_PARAMETERS_MAX);
         return NULL;
     }
     kiln_recording *r = calloc(1, sizeof *r);
@@ -226,7 +226,7 @@ typedef struct csv {
     gzFile file;
     int64_t line;
     char text[LINE_MAX_BYTES];
-    char *field[PARAMETERS_MAX + 2];
+    char *field[KILN_PARAMETERS_MAX + 2];
     int n_fields;
     int time_at, status_at; /* fields */
     char *category[256];    /* words seen in place of numbers; their index is the value */
@@ -258,7 +258,7 @@ static int csv_line(csv *c, kiln_error *e) {
     } while (!c->text[0]);
     c->n_fields = 0;
     for (char *s = c->text; s; ) {
-        if (c->n_fields == PARAMETERS_MAX + 2)
+        if (c->n_fields == KILN_PARAMETERS_MAX + 2)
             return csv_fail(c, e, "more than 66 columns; leave some out");
         c->field[c->n_fields++] = s;
         s = strchr(s, ',');
@@ -339,7 +339,7 @@ void kiln_recording_file_name(const char *path, char out[64]) {
 }
 
 static kiln_recording *read_open(csv *c, kiln_error *e) {
-    const char *names[PARAMETERS_MAX + 2];
+    const char *names[KILN_PARAMETERS_MAX + 2];
     char name[64];
     int n = csv_header(c, names, e), more;
     if (n < 0) return NULL;
@@ -436,7 +436,7 @@ static int axis_named(const kiln_recording *r, const char *name) {
 
 /* Recordings list parameters in their own order: by[k] is the axis of `source` for axis k. */
 static bool match_axes(const kiln_recording *r, const kiln_recording *source,
-                       int by[PARAMETERS_MAX]) {
+                       int by[KILN_PARAMETERS_MAX]) {
     bool match = r->n_axes == source->n_axes && !r->wrapped && !source->wrapped;
     for (int k = 0; match && k < r->n_axes; k++)
         match = (by[k] = axis_named(source, r->axes[k].name)) >= 0;
@@ -445,7 +445,7 @@ static bool match_axes(const kiln_recording *r, const kiln_recording *source,
 
 /* The point of `source` with the values that `point` has in r, or -1. */
 static int64_t same_point(const kiln_recording *r, int64_t point, const kiln_recording *source,
-                          const int by[PARAMETERS_MAX]) {
+                          const int by[KILN_PARAMETERS_MAX]) {
     uint64_t key = 0;
     for (int k = 0; k < r->n_axes; k++) {
         const axis *x = &source->axes[by[k]];
@@ -458,7 +458,7 @@ static int64_t same_point(const kiln_recording *r, int64_t point, const kiln_rec
 
 /* A source's opinions: slowdowns there; a failure counts as 20 times slower. */
 static void add_opinions(const kiln_recording *r, const kiln_recording *source,
-                         const int by[PARAMETERS_MAX], double *sum, int *votes) {
+                         const int by[KILN_PARAMETERS_MAX], double *sum, int *votes) {
     for (int64_t i = 0; i < r->n; i++) {
         int64_t p = same_point(r, i, source, by);
         if (p < 0 || isnan(source->best)) continue;
@@ -471,7 +471,7 @@ static void add_opinions(const kiln_recording *r, const kiln_recording *source,
 static int sum_opinions(kiln_recording *r, const kiln_recording *const *sources, int n, int *votes,
                         kiln_error *e) {
     for (int i = 0; i < n; i++) {
-        int by[PARAMETERS_MAX];
+        int by[KILN_PARAMETERS_MAX];
         if (!match_axes(r, sources[i], by))
             return kiln_fail(e, KILN_BAD_INPUT,
                              "recordings %s and %s have different parameters; transfer needs the "
@@ -760,7 +760,7 @@ static const char *device_of(const char *name) {
 /* "conv_RTX2080Ti_b" is the kernel conv on an RTX2080Ti: it may learn from conv_A100, and not from
  * conv_RTX2080Ti, which would be no transfer but an answer. */
 static bool may_learn_from(const kiln_recording *a, const kiln_recording *b) {
-    int by[PARAMETERS_MAX];
+    int by[KILN_PARAMETERS_MAX];
     return same_word(a->name, b->name) && !same_word(device_of(a->name), device_of(b->name)) &&
            match_axes(a, b, by);
 }

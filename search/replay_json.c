@@ -32,7 +32,8 @@ static int no_memory(const kiln_json_rows *x, kiln_error *e) {
 int kiln_json_name(kiln_json_rows *x, const char *name, kiln_error *e) {
     if (!name) return kiln_json_fail(x, e, "parameters", "a name is no string");
     if (x->n_names == KILN_PARAMETERS_MAX)
-        return kiln_json_fail(x, e, "parameters", "more than 64; leave out those that never change");
+        return kiln_json_fail(x, e, "parameters",
+                              "more than 64; leave out those that never change");
     x->name[x->n_names] = kiln_arena_strdup(&x->arena, name);
     return x->name[x->n_names++] ? KILN_OK : no_memory(x, e);
 }
@@ -91,8 +92,7 @@ int kiln_json_point(kiln_json_rows *x, const json_t *configuration, double secon
 static int read_all(const char *path, kiln_text *out, kiln_error *e) {
     static const char broken[] = "recording %s cannot be unpacked (%s); fetch it again";
     gzFile file = gzopen(path, "rb");
-    if (!file)
-        return kiln_fail(e, KILN_IO, "recording %s cannot be opened; check the path", path);
+    if (!file) return kiln_fail(e, KILN_IO, "recording %s cannot be opened; check the path", path);
     char *chunk = malloc(CHUNK);
     int n = 0, code = 0, status = chunk ? KILN_OK : KILN_NO_MEMORY;
     while (!status && (n = gzread(file, chunk, CHUNK)) > 0) {
@@ -100,7 +100,8 @@ static int read_all(const char *path, kiln_text *out, kiln_error *e) {
         if (out->failed || out->size > FILE_MAX) status = KILN_NO_MEMORY;
     }
     const char *why = gzerror(file, &code);
-    if (status) kiln_fail(e, status, "recording %s: too large for the memory here", path);
+    if (status)
+        kiln_fail(e, status, "recording %s: too large for the memory here", path);
     else if (n < 0 || (code != Z_OK && code != Z_STREAM_END))
         status = kiln_fail(e, KILN_CORRUPT, broken, path, why);
     free(chunk);
@@ -114,8 +115,10 @@ static void blank_numbers(char *text) {
     static const char *const odd[] = {"NaN", "-Infinity", "Infinity"};
     bool quoted = false;
     for (char *s = text; *s; s++) {
-        if (quoted && *s == '\\' && s[1]) s++;
-        else if (*s == '"') quoted = !quoted;
+        if (quoted && *s == '\\' && s[1])
+            s++;
+        else if (*s == '"')
+            quoted = !quoted;
         for (int i = 0; i < 3 && !quoted; i++)
             if (!strncmp(s, odd[i], strlen(odd[i]))) memcpy(s, "[]       ", strlen(odd[i]));
     }

@@ -4,9 +4,9 @@
  *                         "time": 3.87 or "CompilationFailedConfig"}, ...}}, times in milliseconds.
  *                         A cache that is still being written lacks its end, and is read all the
  *                         same. Python writes NaN and Infinity: no number, so a failure.
- *   T4                    {"results": [{"configuration": {...}, "invalidity": "correct" or a kind of
- *                         failure, "measurements": [{"name": "time", "value": 3.87, "unit": "ms"}],
- *                         "times": {"runtimes": [...]}}, ...]}, milliseconds where no unit is given.
+ *   T4                    {"results": [{"configuration": {...}, "invalidity": "correct" or a kind
+ * of failure, "measurements": [{"name": "time", "value": 3.87, "unit": "ms"}], "times":
+ * {"runtimes": [...]}}, ...]}, milliseconds where no unit is given.
  *
  * To add a format: a file replay_NAME.c with a function of the type below, and a row in
  * replay_json.c. */

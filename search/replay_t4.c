@@ -21,9 +21,17 @@ static double unit_seconds(const char *unit) {
     static const struct {
         const char *name;
         double seconds;
-    } units[] = {{"", 1e-3},   {"ms", 1e-3},  {"milliseconds", 1e-3}, {"millisecond", 1e-3},
-                 {"s", 1},     {"seconds", 1}, {"second", 1},         {"us", 1e-6},
-                 {"microseconds", 1e-6}, {"ns", 1e-9}, {"nanoseconds", 1e-9}};
+    } units[] = {{"", 1e-3},
+                 {"ms", 1e-3},
+                 {"milliseconds", 1e-3},
+                 {"millisecond", 1e-3},
+                 {"s", 1},
+                 {"seconds", 1},
+                 {"second", 1},
+                 {"us", 1e-6},
+                 {"microseconds", 1e-6},
+                 {"ns", 1e-9},
+                 {"nanoseconds", 1e-9}};
     for (size_t i = 0; i < sizeof units / sizeof *units; i++)
         if (!strcmp(unit, units[i].name)) return units[i].seconds;
     return NAN;
@@ -68,9 +76,10 @@ static int seconds_of(const kiln_json_rows *x, const json_t *result, const char 
     *seconds = time ? scale * (json_is_number(value) ? json_number_value(value) : NAN)
                     : scale * median_run(result);
     if (*seconds > 0 && isfinite(*seconds)) return KILN_OK;
-    return kiln_json_fail(x, e, where,
-                          "it is correct, but has neither a measurement \"time\" that is a positive "
-                          "number nor runtimes");
+    return kiln_json_fail(
+        x, e, where,
+        "it is correct, but has neither a measurement \"time\" that is a positive "
+        "number nor runtimes");
 }
 
 static bool known_failure(const char *word) {

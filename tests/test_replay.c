@@ -63,9 +63,9 @@ static void reads_kernel_tuner(void **state) {
     (void)state;
     kiln_recording *r =
         read_text(HEAD FAST "," SLOW ",\"64,a\":{\"x\":64,\"mode\":\"a\",\"time\":"
-                       "\"CompilationFailedConfig\"},\"64,b\":{\"x\":64,\"mode\":\"b\","
-                       "\"time\":1e20},\"8,b\":{\"x\":8,\"mode\":\"b\",\"time\":NaN,"
-                       "\"GFLOP/s\":-Infinity,\"log\":\"a \\\"NaN\\\" in a text\"}}}");
+                            "\"CompilationFailedConfig\"},\"64,b\":{\"x\":64,\"mode\":\"b\","
+                            "\"time\":1e20},\"8,b\":{\"x\":8,\"mode\":\"b\",\"time\":NaN,"
+                            "\"GFLOP/s\":-Infinity,\"log\":\"a \\\"NaN\\\" in a text\"}}}");
     kiln_search_space space = kiln_recording_space(r);
     float a[16], b[16];
     assert_int_equal(space.n, 5);
@@ -102,7 +102,8 @@ static void refuses_broken_caches(void **state) {
     refuses("{\"cache\":{},\"tune_params_keys\":[\"x\"]}", "0 points");
     refuses("{\"cache\":[1],\"tune_params_keys\":[\"x\"]}", "an object with an entry");
     refuses(HEAD "\"1,a\":7}}", "cache entry \"1,a\"");
-    refuses(HEAD FAST ",\"1,a\":{\"x\":1,\"mode\":\"a\"}}}", "cache entry \"1,a\": time is missing");
+    refuses(HEAD FAST ",\"1,a\":{\"x\":1,\"mode\":\"a\"}}}",
+            "cache entry \"1,a\": time is missing");
     refuses(HEAD "\"1,a\":{\"x\":1,\"mode\":\"a\",\"time\":-2}}}", "no positive number");
     refuses(HEAD "\"1,a\":{\"x\":1,\"time\":2}}}", "parameter mode is missing");
     refuses(HEAD "\n" FAST ",\n" SLOW ",\n\"cut", "line 4");
@@ -114,18 +115,46 @@ static void refuses_broken_caches(void **state) {
 #define GOOD(x, y, more)                                                                           \
     "{\"configuration\":{\"x\":" #x ",\"y\":" #y "},\"correctness\":1,"                            \
     "\"invalidity\":\"correct\"," more "}"
-#define TIME(value, unit) "\"measurements\":[{\"name\":\"power\",\"value\":3,\"unit\":\"W\"},"     \
-                          "{\"name\":\"time\",\"value\":" #value ",\"unit\":\"" unit "\"}]"
+#define TIME(value, unit)                                                                          \
+    "\"measurements\":[{\"name\":\"power\",\"value\":3,\"unit\":\"W\"},"                           \
+    "{\"name\":\"time\",\"value\":" #value ",\"unit\":\"" unit "\"}]"
 
 static void reads_t4(void **state) {
     (void)state;
-    kiln_recording *r = read_text(
-        T4(GOOD(1, 1, TIME(2, "")) "," GOOD(1, 2, TIME(2, "ms")) "," GOOD(2, 1, TIME(2, "s")) ","
-           GOOD(2, 2, TIME(2000, "microseconds")) ","
-           GOOD(3, 1, "\"times\":{\"runtimes\":[9,1,3]}") ","
-           GOOD(3, 1, TIME(77, "ms")) ","
-           "{\"configuration\":{\"y\":2,\"x\":3},\"invalidity\":\"timeout\"},"
-           "{\"configuration\":{\"y\":true,\"x\":null},\"invalidity\":\"constraints\"}"));
+    kiln_recording *r =
+        read_text(T4(GOOD(1, 1, TIME(2, "")) "," GOOD(1, 2, TIME(2, "ms")) "," GOOD(
+            2, 1,
+            TIME(2, "s")) "," GOOD(2, 2,
+                                   TIME(2000,
+                                        "microseconds")) "," GOOD(3, 1,
+                                                                  "\"times\":{\"runtimes\":[9,1,3]"
+                                                                  "}") "," GOOD(3, 1,
+                                                                                TIME(
+                                                                                    77,
+                                                                                    "ms")) ","
+                                                                                           "{\"conf"
+                                                                                           "igurati"
+                                                                                           "on\":{"
+                                                                                           "\"y\":"
+                                                                                           "2,"
+                                                                                           "\"x\":"
+                                                                                           "3},"
+                                                                                           "\"inval"
+                                                                                           "idity\""
+                                                                                           ":\"time"
+                                                                                           "out\"},"
+                                                                                           "{\"conf"
+                                                                                           "igurati"
+                                                                                           "on\":{"
+                                                                                           "\"y\":"
+                                                                                           "true,"
+                                                                                           "\"x\":"
+                                                                                           "null},"
+                                                                                           "\"inval"
+                                                                                           "idity\""
+                                                                                           ":\"cons"
+                                                                                           "traints"
+                                                                                           "\"}"));
     kiln_search_space space = kiln_recording_space(r);
     assert_int_equal(space.n, 7); /* one configuration came twice: its first time counts */
     assert_int_equal(kiln_recording_failures(r), 2);
@@ -148,11 +177,13 @@ static void refuses_broken_t4(void **state) {
     refuses(T4(GOOD(1, 1, TIME(NaN, "ms"))), "result 1: it is correct, but");
     refuses(T4(GOOD(1, 1, TIME("fast", "ms"))), "result 1: it is correct, but");
     refuses(T4(GOOD(1, 1, TIME(1, "weeks"))), "result 1: the unit");
-    refuses(T4(GOOD(1, 1, TIME(1, "s")) ",{\"configuration\":{\"x\":1},\"invalidity\":\"compile\"}"),
-            "result 2: other parameters");
-    refuses(T4(GOOD(1, 1, TIME(1, "s"))
-               ",{\"configuration\":{\"x\":1,\"z\":1},\"invalidity\":\"compile\"}"),
-            "result 2: parameter y is missing");
+    refuses(
+        T4(GOOD(1, 1, TIME(1, "s")) ",{\"configuration\":{\"x\":1},\"invalidity\":\"compile\"}"),
+        "result 2: other parameters");
+    refuses(
+        T4(GOOD(1, 1,
+                TIME(1, "s")) ",{\"configuration\":{\"x\":1,\"z\":1},\"invalidity\":\"compile\"}"),
+        "result 2: parameter y is missing");
 }
 
 /* ---- one space in all formats ---- */
@@ -172,10 +203,13 @@ static void print_all(uint64_t seed, kiln_text *csv, kiln_text *cache, kiln_text
         kiln_text_printf(cache, "%s\"%d\":{\"tile\":%d,\"unroll\":%d,\"time\":", comma, i, tile,
                          unroll);
         kiln_text_printf(cache, ok ? "%.17g}" : "\"RuntimeFailedConfig\"}", t);
-        kiln_text_printf(t4, "%s{\"configuration\":{\"tile\":%d,\"unroll\":%d},\"invalidity\":\"%s\"",
+        kiln_text_printf(t4,
+                         "%s{\"configuration\":{\"tile\":%d,\"unroll\":%d},\"invalidity\":\"%s\"",
                          comma, tile, unroll, ok ? "correct" : "runtime");
-        kiln_text_printf(t4, ",\"measurements\":[{\"name\":\"time\",\"value\":%.17g,\"unit\":"
-                             "\"milliseconds\"}]}", t);
+        kiln_text_printf(t4,
+                         ",\"measurements\":[{\"name\":\"time\",\"value\":%.17g,\"unit\":"
+                         "\"milliseconds\"}]}",
+                         t);
     }
     kiln_text_add(cache, "}}");
     kiln_text_add(t4, "]}");
@@ -240,16 +274,18 @@ static void cut_files_never_crash(void **state) {
 
 /* ---- identities ---- */
 
-#define H200 "cuda | NVIDIA H200 | sm_90a | 132 units | 143155 MiB | driver 580.1 CUDA 13.0 | NVRTC 13.0"
+#define H200                                                                                       \
+    "cuda | NVIDIA H200 | sm_90a | 132 units | 143155 MiB | driver 580.1 CUDA 13.0 | NVRTC 13.0"
 #define POCL "opencl | pthread-AMD EPYC | OpenCL 3.0 | 2 units | driver 3.1 | PoCL 3.1 LLVM 15"
 
 static void identities_round_trip(void **state) {
     (void)state;
-    const char *lines[] = {H200, POCL,
-                           "opencl | NVIDIA H200 | OpenCL 3.0 | 132 units | 143155 MiB | driver "
-                           "580.159.04 | CUDA 13.0.98",
-                           "cuda | NVIDIA GeForce RTX 4090 | sm_89 | 128 units | 24564 MiB | driver "
-                           "CUDA 12.4 | no NVRTC"};
+    const char *lines[] = {
+        H200, POCL,
+        "opencl | NVIDIA H200 | OpenCL 3.0 | 132 units | 143155 MiB | driver "
+        "580.159.04 | CUDA 13.0.98",
+        "cuda | NVIDIA GeForce RTX 4090 | sm_89 | 128 units | 24564 MiB | driver "
+        "CUDA 12.4 | no NVRTC"};
     for (int i = 0; i < 4; i++) {
         kiln_caps c;
         kiln_error e = {0};
@@ -275,7 +311,10 @@ static void identities_fill_caps(void **state) {
 
 static void refuses_bad_identities(void **state) {
     (void)state;
-    const char *lines[] = {"", "x", "cuda | a | sm_90a", "cuda | a | sm_90a | 0 units | driver | x",
+    const char *lines[] = {"",
+                           "x",
+                           "cuda | a | sm_90a",
+                           "cuda | a | sm_90a | 0 units | driver | x",
                            "cuda | a | sm_90a | 5 units | 7 MiB | no | x",
                            "cuda | a | sm_90a | 5 units | driver 1",
                            "a target of too many letters | a | sm_90a | 5 units | driver 1 | x",
@@ -295,10 +334,22 @@ static void refuses_bad_identities(void **state) {
 
 static void print_record(kiln_text *out, const kiln_record *change) {
     static const double one[] = {1e-3};
-    kiln_record r = {.device = H200, .source = "ab", .protocol = "cold/1", .phase = "search",
-                     .problem = PROBLEM, .n_samples = 1, .samples = one, .date = "2026-01-02T03:04:05Z",
-                     .session = "s", .registers = -1, .local_bytes = -1, .shared_bytes = -1,
-                     .blocks_per_unit = -1, .clock_mhz = -1, .temperature_c = -1, .power_w = -1};
+    kiln_record r = {.device = H200,
+                     .source = "ab",
+                     .protocol = "cold/1",
+                     .phase = "search",
+                     .problem = PROBLEM,
+                     .n_samples = 1,
+                     .samples = one,
+                     .date = "2026-01-02T03:04:05Z",
+                     .session = "s",
+                     .registers = -1,
+                     .local_bytes = -1,
+                     .shared_bytes = -1,
+                     .blocks_per_unit = -1,
+                     .clock_mhz = -1,
+                     .temperature_c = -1,
+                     .power_w = -1};
     double sample[] = {change->median};
     r.schedule = change->schedule;
     r.outcome = change->outcome;
@@ -323,8 +374,7 @@ typedef struct made {
 
 static void make_candidates(made *m, uint64_t seed) {
     kiln_error e = {0};
-    if (kiln_problem_parse(&m->p, PROBLEM, &e) ||
-        kiln_identity_parse(H200, &m->caps, NULL, &e) ||
+    if (kiln_problem_parse(&m->p, PROBLEM, &e) || kiln_identity_parse(H200, &m->caps, NULL, &e) ||
         kiln_candidates_open(&m->c, &m->p, &m->caps, 2000, 1, &e))
         fail_msg("%s", e.text);
     m->point[0] = m->c.start[0];
@@ -362,7 +412,8 @@ static void print_made(const made *m, kiln_text *out) {
         print_record(out, &r);
         r = (kiln_record){.schedule = s, .outcome = KILN_OUTCOME_CRASH};
         print_record(out, &r);
-        r = (kiln_record){.schedule = s, .median = 1e-9, .phase = "final"}; /* no trial of a search */
+        r = (kiln_record){
+            .schedule = s, .median = 1e-9, .phase = "final"}; /* no trial of a search */
         print_record(out, &r);
     }
     kiln_text_free(&t);
@@ -405,8 +456,10 @@ static void compare_with_candidates(made *m, kiln_recording *r) {
             if (!same) continue;
             double s = kiln_recording_seconds(r, i);
             found++;
-            if (k % 7 == 6) assert_true(isnan(s));
-            else assert_true(fabs(s - made_seconds(k)) < 1e-12);
+            if (k % 7 == 6)
+                assert_true(isnan(s));
+            else
+                assert_true(fabs(s - made_seconds(k)) < 1e-12);
             double p = live.prior(live.context, m->point[k]), q = space.prior(space.context, i);
             assert_true(p == q || (isnan(p) && isnan(q)));
         }
@@ -561,20 +614,13 @@ static void recorded_neighbours(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_kernel_tuner),
-        cmocka_unit_test(reads_open_caches),
-        cmocka_unit_test(refuses_broken_caches),
-        cmocka_unit_test(reads_t4),
-        cmocka_unit_test(refuses_broken_t4),
-        cmocka_unit_test(formats_agree),
-        cmocka_unit_test(cut_files_never_crash),
-        cmocka_unit_test(identities_round_trip),
-        cmocka_unit_test(identities_fill_caps),
-        cmocka_unit_test(refuses_bad_identities),
-        cmocka_unit_test(records_round_trip),
-        cmocka_unit_test(records_are_kept_apart),
-        cmocka_unit_test(refuses_broken_records),
-        cmocka_unit_test(published_records_replay),
+        cmocka_unit_test(reads_kernel_tuner),     cmocka_unit_test(reads_open_caches),
+        cmocka_unit_test(refuses_broken_caches),  cmocka_unit_test(reads_t4),
+        cmocka_unit_test(refuses_broken_t4),      cmocka_unit_test(formats_agree),
+        cmocka_unit_test(cut_files_never_crash),  cmocka_unit_test(identities_round_trip),
+        cmocka_unit_test(identities_fill_caps),   cmocka_unit_test(refuses_bad_identities),
+        cmocka_unit_test(records_round_trip),     cmocka_unit_test(records_are_kept_apart),
+        cmocka_unit_test(refuses_broken_records), cmocka_unit_test(published_records_replay),
         cmocka_unit_test(recorded_neighbours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

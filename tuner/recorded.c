@@ -25,7 +25,8 @@ typedef struct reader {
     kiln_arena arena; /* texts of trials */
     trial *trials;
     int64_t n, capacity;
-    int64_t strangers; /* records that this build cannot read: another problem language, old knobs */
+    int64_t
+        strangers; /* records that this build cannot read: another problem language, old knobs */
     char last_text[1024], *last_problem; /* records of a problem come together */
     kiln_problem problem;
     kiln_recording ***all;
@@ -194,7 +195,7 @@ static int by_text(const void *a, const void *b) {
     if (!order) order = strcmp(x->regime, y->regime);
     if (!order) order = strcmp(x->schedule, y->schedule);
     /* Failures behind the timed ones. */
-    return order     ? order
+    return order ? order
            : isnan(x->seconds) || isnan(y->seconds)
                ? isnan(x->seconds) - isnan(y->seconds)
                : (x->seconds > y->seconds) - (x->seconds < y->seconds);
@@ -282,7 +283,8 @@ static int reserve(reader *x) {
     return KILN_OK;
 }
 
-/* The canonical text of a problem in x->last_problem, parsed in x->problem; NULL: not this build's. */
+/* The canonical text of a problem in x->last_problem, parsed in x->problem; NULL: not this build's.
+ */
 static const char *problem_text(reader *x, const char *text) {
     if (x->last_problem && !strcmp(x->last_text, text)) return x->last_problem;
     x->last_problem = NULL;
@@ -308,18 +310,19 @@ static const char *schedule_text(reader *x, const char *text) {
 
 static int add_trial(reader *x, const kiln_record *r) {
     if (strcmp(r->phase, "search")) return KILN_OK;
-    bool timed = (r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW) && r->median > 0;
+    bool timed =
+        (r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW) && r->median > 0;
     const char *problem = problem_text(x, r->problem);
     const char *schedule = problem ? schedule_text(x, r->schedule) : NULL;
     if (!schedule) return x->strangers++, KILN_OK;
     if (reserve(x)) return KILN_NO_MEMORY;
     trial *t = &x->trials[x->n];
-    *t = (trial){.device = kiln_arena_strdup(&x->arena, r->device),
-                 .problem = problem,
-                 .regime = kiln_arena_printf(&x->arena, "%.*s", (int)strcspn(r->protocol, "/"),
-                                             r->protocol),
-                 .schedule = schedule,
-                 .seconds = timed ? r->median : NAN};
+    *t = (trial){
+        .device = kiln_arena_strdup(&x->arena, r->device),
+        .problem = problem,
+        .regime = kiln_arena_printf(&x->arena, "%.*s", (int)strcspn(r->protocol, "/"), r->protocol),
+        .schedule = schedule,
+        .seconds = timed ? r->median : NAN};
     if (!t->device || !t->regime) return KILN_NO_MEMORY;
     x->n++;
     return KILN_OK;
@@ -340,9 +343,10 @@ static int read_line(reader *x, const char *line, int64_t n, int64_t number, kil
     if (strspn(line, " \t\r\n") == (size_t)n) return KILN_OK;
     int status = n < 0 ? kiln_fail(&why, KILN_BAD_INPUT, "longer than a record may be")
                        : kiln_record_parse(&record, line, (size_t)n, &arena, &why);
-    if (status) kiln_fail(e, status, "records %s, line %lld: %s", x->path, (long long)number,
-                          why.text);
-    else status = add_trial(x, &record);
+    if (status)
+        kiln_fail(e, status, "records %s, line %lld: %s", x->path, (long long)number, why.text);
+    else
+        status = add_trial(x, &record);
     kiln_arena_free(&arena);
     return status;
 }
@@ -360,8 +364,7 @@ static int read_lines(reader *x, gzFile file, char *line, kiln_error *e) {
 
 static int read_file(reader *x, kiln_error *e) {
     gzFile file = gzopen(x->path, "rb");
-    if (!file)
-        return kiln_fail(e, KILN_IO, "records %s cannot be opened; check the path", x->path);
+    if (!file) return kiln_fail(e, KILN_IO, "records %s cannot be opened; check the path", x->path);
     char *line = malloc(KILN_RECORD_LINE_MAX);
     int status = line ? read_lines(x, file, line, e) : KILN_NO_MEMORY;
     free(line);
@@ -407,14 +410,16 @@ static int add_devices(reader *x, kiln_text *notes, kiln_error *e) {
         status = add_device(x, x->trials + i, end - i, notes, e);
     }
     if (x->strangers)
-        kiln_text_printf(notes, "%s: %lld records of problems or knobs unknown to this build were "
-                                "left out.\n",
+        kiln_text_printf(notes,
+                         "%s: %lld records of problems or knobs unknown to this build were "
+                         "left out.\n",
                          x->path, (long long)x->strangers);
     if (!status && *x->n_all == before)
-        status = kiln_fail(e, KILN_NOT_FOUND,
-                           "records %s: no problem has %d timed schedules of a search; give records "
-                           "of a longer one",
-                           x->path, x->o->least > 0 ? x->o->least : LEAST);
+        status =
+            kiln_fail(e, KILN_NOT_FOUND,
+                      "records %s: no problem has %d timed schedules of a search; give records "
+                      "of a longer one",
+                      x->path, x->o->least > 0 ? x->o->least : LEAST);
     return status;
 }
 

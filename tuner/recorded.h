@@ -22,9 +22,10 @@ typedef struct kiln_recorded_options {
 
 /* Is the file's first line one of our records? */
 bool kiln_recorded_is(const char *path);
-/* Appends the recordings to *all, which is realloc'ed (the caller frees it and each of them), and to
- * `notes` a sentence per device: what became a space, what was left out and why, what was guessed. A
- * broken line is an error that names file and line; a file without any space is one too. */
+/* Appends the recordings to *all, which is realloc'ed (the caller frees it and each of them), and
+ * to `notes` a sentence per device: what became a space, what was left out and why, what was
+ * guessed. A broken line is an error that names file and line; a file without any space is one too.
+ */
 int kiln_recorded_read(const char *path, const kiln_recorded_options *o, kiln_recording ***all,
                        int *n, kiln_text *notes, kiln_error *e);
 
