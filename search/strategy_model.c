@@ -25,7 +25,7 @@ enum {
     NEAR_MAX = 64,
     FIRST_MIN = 4,  /* points before the first model: a fifth of the expected trials, */
     FIRST_MAX = 8,  /* within these limits */
-    SPREAD_TRIES = 4, /* more only find the corners of the space, and these are slow */
+    SPREAD_TRIES = 32,
     SPREAD_KEPT = 64,
     MEMBERS = 4,
     DEPTH = 4,
