@@ -56,10 +56,14 @@ static bool streams_b(const matmul *v) { return v->m <= 64; }
 
 /* ---- the space: many combinations are illegal, which costs nothing */
 
+static kiln_knob_values y_sides(const kiln_problem *p, const kiln_caps *caps, bool swap);
+
+enum { SIDE_MAX = 256 }; /* of a tile: wgmma's widest */
+
 static void insert(kiln_knob_values *list, int value) {
     int at = 0;
     while (at < list->n && list->value[at] < value) at++;
-    if (value < 8 || value > 256 || list->n == KILN_KNOB_VALUES_MAX ||
+    if (value < 8 || value > SIDE_MAX || list->n == KILN_KNOB_VALUES_MAX ||
         (at < list->n && list->value[at] == value))
         return;
     memmove(list->value + at + 1, list->value + at, (size_t)(list->n - at) * sizeof(int));
@@ -67,31 +71,20 @@ static void insert(kiln_knob_values *list, int value) {
     list->n++;
 }
 
-/* The side of 8: widths in steps of 32, and those that divide the extent into equal tiles. */
-static kiln_knob_values y_sides(int64_t extent) {
-    kiln_knob_values out = {.n = 0};
-    for (int side = 64; side <= 256; side += 32) insert(&out, side);
-    for (int side = 8; side <= 32 && extent <= 256; side *= 2) insert(&out, side);
-    for (int most = 256; most >= 128; most -= 64) {
-        int64_t tiles = (extent + most - 1) / most;
-        insert(&out, (int)((extent + 8 * tiles - 1) / (8 * tiles) * 8));
-    }
-    return out;
-}
-
-static void add_sides(kiln_space *out, const char *knob, int64_t extent, bool y) {
-    kiln_knob_values sides = y ? y_sides(extent) : (kiln_knob_values){.n = 0};
-    for (int side = 64; side <= 256; side += 64) insert(&sides, side);
-    kiln_space_add(out, knob, sides.n, sides.value);
-}
-
 /* With few rows they may take the side of 8, which has no 64 to fill. */
 static bool may_swap(const matmul *v) { return v->m <= 256; }
 
-static void add_tiles(const matmul *v, kiln_space *out) {
-    add_sides(out, "tm", v->m, may_swap(v));
-    add_sides(out, "tn", v->n, true);
-    if (may_swap(v))
+/* A side may be wgmma's side of 64, or its side of 8 with the widths `y`. */
+static void add_sides(kiln_space *out, const char *knob, kiln_knob_values y) {
+    for (int side = 64; side <= 256; side += 64) insert(&y, side);
+    kiln_space_add(out, knob, y.n, y.value);
+}
+
+static void add_tiles(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
+    matmul v = kiln_matmul_view(p);
+    add_sides(out, "tm", may_swap(&v) ? y_sides(p, caps, true) : (kiln_knob_values){.n = 0});
+    add_sides(out, "tn", y_sides(p, caps, false));
+    if (may_swap(&v))
         ADD(out, "swap", 0, 1);
     else
         ADD(out, "swap", 0);
@@ -127,7 +120,7 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     matmul v = kiln_matmul_view(p);
     int line = 128 / (int)kiln_type_bytes(v.a);
     *out = (kiln_space){.variant = &kiln_matmul_wgmma_sm90};
-    add_tiles(&v, out);
+    add_tiles(p, caps, out);
     if (v.m <= 1024 || v.n <= 1024)
         ADD(out, "tk", line, 2 * line);
     else
@@ -161,8 +154,9 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
  * schedules of 30 problems on an H200 (results/data): over problems left out of the fit, the best
  * of the 8 schedules it ranks first was within 1 % of the best measured one. */
 static const double CLOCK = 1.7e9;         /* Hz: between the boost clock and that at the power cap */
-static const double SHARED = 142;          /* bytes a cycle: wgmma's reads and TMA's writes together */
-static const double L2 = 80;               /* bytes a cycle and SM; neighbours' requests coalesce */
+static const double SHARED = 160;          /* bytes a cycle: wgmma's reads and TMA's writes together */
+static const double L2 = 110;               /* bytes a cycle and SM; neighbours' requests coalesce */
+static const double L2_ACROSS = 30;        /* where rows begin inside lines of 128 bytes */
 static const double MEMORY = 4.2e12;       /* bytes a second */
 static const double SHALLOW = 0.17;        /* per slot that a ring has less than 4 */
 static const double STORE = 40;            /* bytes a cycle and consumer, from registers */
@@ -172,25 +166,33 @@ static const double SHOWS = 0.75;          /* of an epilogue, when another consu
 static const double SHARE_FIXED = 7000;    /* flags and fences between blocks */
 static const double SHARE_EACH = 130;      /* for every share of a tile */
 static const double SHARE_BYTES = 20;      /* a cycle, of sums handed over */
-static const double PACK_LAUNCH = 7700;    /* a launch before this one */
-static const double ADDING_LAUNCH = 5000;  /* one behind it; not measured yet, unlike the rest */
-static const double LAUNCH = 8400;
+static const double PACK_LAUNCH = 1500;    /* a launch before this one */
+static const double ADDING_LAUNCH = 1000;  /* one behind it */
+static const double LAUNCH = 7000;
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
 typedef struct tile {
     double m, n, cluster_m, cluster_n, k_slot, owners; /* owners: consumers that share a tile */
+    double l2_a, l2_b;                                 /* bytes a cycle that come from the L2 */
     int stages, stream, split;
     bool swap, pingpong, tma_store;
 } tile;
 
-static tile tile_of(const kiln_schedule *s) {
+/* Rows of 128 bytes that begin inside a line of the cache come slowly; packed ones do not. */
+static double l2_rate(const matmul *v, int64_t ld, bool packed) {
+    return packed || ld * (int64_t)kiln_type_bytes(v->a) % 128 == 0 ? L2 : L2_ACROSS;
+}
+
+static tile tile_of(const kiln_schedule *s, const matmul *v) {
     bool pingpong = kiln_schedule_get(s, "pingpong");
     return (tile){.m = kiln_schedule_get(s, "tm"),
                   .n = kiln_schedule_get(s, "tn"),
                   .cluster_m = kiln_schedule_get(s, "cluster_m"),
                   .cluster_n = kiln_schedule_get(s, "cluster_n"),
                   .k_slot = kiln_schedule_get(s, "tk"),
+                  .l2_a = l2_rate(v, v->lda, kiln_schedule_get(s, "pack_a")),
+                  .l2_b = l2_rate(v, v->ldb, kiln_schedule_get(s, "pack_b")),
                   .owners = pingpong ? 1 : kiln_schedule_get(s, "consumers"),
                   .stages = kiln_schedule_get(s, "stages"),
                   .stream = kiln_schedule_get(s, "stream"),
@@ -206,7 +208,7 @@ static double body_cycles(const tile *t, const matmul *v) {
     double x = t->swap ? t->n : t->m, y = t->swap ? t->m : t->n;
     double multiply = larger(y / 2, 16 + y / 4) * (x / 64);
     double shared = (x / 64 * (2048 + 32 * y) + 32 * (x + y)) / SHARED;
-    double l2 = (t->m / t->cluster_n + t->n / t->cluster_m) * 32 / L2;
+    double l2 = t->m / t->cluster_n * 32 / t->l2_a + t->n / t->cluster_m * 32 / t->l2_b;
     double steps = ceil((double)v->k / t->k_slot / t->split) * t->k_slot * element / 32;
     double ring = 1 + SHALLOW * larger(0, 4 - t->stages);
     return larger(multiply, larger(shared, l2)) * steps * ring;
@@ -249,7 +251,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     matmul v = kiln_matmul_view(p);
     kiln_schedule filled = *s;
     kiln_matmul_wgmma_sm90_stages(p, caps, &filled);
-    tile t = tile_of(&filled);
+    tile t = tile_of(&filled, &v);
     double units = caps->units > 0 ? caps->units : 1;
     double tiles = ceil((double)v.m / (t.m * t.cluster_m)) *
                    ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch * t.split;
@@ -342,17 +344,45 @@ static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const 
             }
 }
 
+/* The least estimate of tiles that are `y` wide on the side of 8. */
+static double consider_width(int y, bool swap, const kiln_problem *p, const kiln_caps *caps,
+                             kiln_schedule *best) {
+    double least = INFINITY;
+    for (int x = 64; x <= 256; x += 64) consider_tile(x, y, swap, p, caps, &least, best);
+    return least;
+}
+
+/* The side of 8: widths in steps of 32, and a few more that waste least of the last wave. */
+static kiln_knob_values y_sides(const kiln_problem *p, const kiln_caps *caps, bool swap) {
+    enum { EXTRA = 6 };
+    matmul v = kiln_matmul_view(p);
+    int64_t extent = swap ? v.m : v.n;
+    double time[SIDE_MAX / 8 + 1];
+    kiln_schedule unused;
+    kiln_knob_values out = {.n = 0};
+    for (int side = 64; side <= SIDE_MAX; side += 32) insert(&out, side);
+    for (int side = 8; side <= 32 && extent <= 256; side *= 2) insert(&out, side);
+    for (int i = 1; i <= SIDE_MAX / 8; i++) time[i] = consider_width(8 * i, swap, p, caps, &unused);
+    for (int extra = 0; extra < EXTRA; extra++) {
+        int best = 1;
+        for (int i = 1; i <= SIDE_MAX / 8; i++)
+            if (time[i] < time[best]) best = i;
+        if (!(time[best] < INFINITY)) break;
+        insert(&out, 8 * best);
+        time[best] = INFINITY;
+    }
+    return out;
+}
+
 static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
     matmul v = kiln_matmul_view(p);
-    kiln_schedule best = kiln_variant_default(&kiln_matmul_wgmma_sm90);
-    kiln_knob_values across = y_sides(v.n), down = y_sides(v.m);
+    kiln_schedule best = kiln_variant_default(&kiln_matmul_wgmma_sm90), found = best;
     double least = INFINITY;
-    for (int x = 64; x <= 256; x += 64) {
-        for (int i = 0; i < across.n; i++)
-            consider_tile(x, across.value[i], false, p, caps, &least, &best);
-        for (int i = 0; i < down.n && may_swap(&v); i++)
-            consider_tile(x, down.value[i], true, p, caps, &least, &best);
-    }
+    for (int swap = 0; swap <= (int)may_swap(&v); swap++)
+        for (int y = 8; y <= SIDE_MAX; y += 8) {
+            double time = consider_width(y, swap, p, caps, &found);
+            if (time < least) best = found, least = time;
+        }
     return best;
 }
 

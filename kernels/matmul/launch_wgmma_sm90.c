@@ -155,7 +155,7 @@ static bool legal_together(const kiln_schedule *s, kiln_text *why) {
     return true;
 }
 
-static bool legal_tile(const kiln_schedule *s, const shape *x, kiln_text *why) {
+static bool legal_tile(const matmul *v, const kiln_schedule *s, const shape *x, kiln_text *why) {
     const int *k = s->value, owners = k[PINGPONG] ? 1 : k[CONSUMERS];
     if (k[PINGPONG] && k[CONSUMERS] != 2)
         return kiln_matmul_no(why, "pingpong is between 2 consumers, not %d", k[CONSUMERS]);
@@ -166,6 +166,10 @@ static bool legal_tile(const kiln_schedule *s, const shape *x, kiln_text *why) {
                               x->x_tile, owners);
     if (x->y_tile % 8 || x->y_tile > 256)
         return kiln_matmul_no(why, "%d lines on the side of 8: wgmma takes 8 to 256, by 8",
+                              x->y_tile);
+    if (v->a == KILN_I8 && x->y_tile > 24 && x->y_tile % 16)
+        return kiln_matmul_no(why, "%d lines on the side of 8: of i8 wgmma takes 8, 24 and multiples "
+                                   "of 16",
                               x->y_tile);
     if (k[TK] * x->element % LINE)
         return kiln_matmul_no(why, "tk=%d: a slot holds whole lines of %d bytes along k", k[TK],
@@ -351,7 +355,7 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     if (!in_range(s, STAGES, 2, STAGES_MOST, why)) return false;
     shape x = shape_of(&v, s);
-    if (!legal_together(s, why) || !legal_tile(s, &x, why) || !legal_registers(s, &x, why) ||
+    if (!legal_together(s, why) || !legal_tile(&v, s, &x, why) || !legal_registers(s, &x, why) ||
         !legal_shared(&x, caps, why) || !legal_cluster(&x, caps, why) ||
         !legal_maps(&v, s, caps, why) || !legal_store(p, &v, s, &x, caps, why))
         return false;
@@ -421,9 +425,9 @@ static int64_t pack_blocks(int64_t rows, int64_t pitch, int64_t batch, int64_t e
 static kiln_operand pack(kiln_program *out, const kiln_problem *p, const kiln_caps *caps, int o,
                          bool transpose, int64_t *offset) {
     kiln_operand q = p->operand[o];
-    int64_t element = (int64_t)kiln_type_bytes(q.type), v = 16 / element, by, work;
+    int64_t element = (int64_t)kiln_type_bytes(q.type), line = LINE / element, by, work;
     int64_t rows = transpose ? q.cols : q.rows, cols = transpose ? q.rows : q.cols;
-    int64_t pitch = ceiling(cols, v) * v;
+    int64_t pitch = ceiling(cols, line) * line;
     int64_t blocks = pack_blocks(rows, pitch, q.batch, element, transpose, caps->units, &by, &work);
     *offset = out->workspace_bytes;
     kiln_launch *l = &out->launch[0];

@@ -74,29 +74,78 @@ FUNC void NAME(release)(const NAME(reader) *r, u32 pool, int slot) {
     if (r->rank >= 0) NAME(barrier_arrive)(EMPTY(pool, slot), r->rank);
 }
 
-/* The products of `count` slots from *ring on, into `sum`. Slots are released one behind the
- * multiplication, so that a wgmma is always under way. Before it returns, sums are complete unless
- * `more` sets of wgmma may remain: the caller calls multiply_end. */
+/* The products of `count` slots from *ring on, into `sum`. A slot is released when the products of the
+ * next one are on their way, so that a wgmma always is. The last set of them may still be under way
+ * when it returns: multiply_end waits for it. */
 #if PROMOTE
-/* Two sets of registers: the tensor cores' sums over one slot, and their float total. */
+/* The tensor cores' sums over one slot, and their float total. Where registers allow, one slot's sums
+ * are added while the next slot's are computed. */
+typedef ACC NAME(sums)[X_BLOCKS][SUMS];
+
+FUNC void NAME(begin)(NAME(sums) part, u32 pool, const NAME(ring) *ring, int first) {
+    NAME(barrier_wait)(FULL(pool, ring->slot), ring->parity);
+    NAME(multiply_slot)(part, pool + ring->slot * SLOT, first, true);
+}
+FUNC void NAME(promote)(ACC (*sum)[SUMS], NAME(sums) part) {
+    NAME(hold)(part[0], X_BLOCKS * SUMS);
+    UNROLL for (int i = 0; i < X_BLOCKS; i++) {
+        UNROLL for (int j = 0; j < SUMS; j++) sum[i][j] += part[i][j];
+    }
+}
+#if X_BLOCKS * SUMS * 3 <= (CONSUMERS == 3 ? 96 : 192)
+/* The compiler keeps wgmma asynchronous only if all of them end where their loop's body does: hence
+ * runs of 4 slots. */
+FUNC void NAME(turn)(ACC (*sum)[SUMS], NAME(sums) now, NAME(sums) before, u32 pool,
+                     NAME(ring) *ring, int first, const NAME(reader) *reader) {
+    const int slot = ring->slot;
+    NAME(ring_next)(ring);
+    NAME(begin)(now, pool, ring, first);
+    WGMMA_WAIT(1);
+    NAME(release)(reader, pool, slot);
+    NAME(promote)(sum, before);
+}
+FUNC void NAME(end)(ACC (*sum)[SUMS], NAME(sums) part, u32 pool, NAME(ring) *ring,
+                    const NAME(reader) *reader) {
+    WGMMA_WAIT(0);
+    NAME(release)(reader, pool, ring->slot);
+    NAME(ring_next)(ring);
+    NAME(promote)(sum, part);
+}
 FUNC void NAME(multiply)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring, int count, int first,
                          const NAME(reader) *reader) {
-    ACC part[X_BLOCKS][SUMS];
+    NAME(sums) even, odd;
+    UNROLL for (int i = 0; i < X_BLOCKS; i++) {
+        UNROLL for (int j = 0; j < SUMS; j++) sum[i][j] = 0;
+    }
+    int n = 0;
+    UNROLL_N(1) for (; n + 4 <= count; n += 4) {
+        NAME(begin)(even, pool, ring, first);
+        NAME(turn)(sum, odd, even, pool, ring, first, reader);
+        NAME(turn)(sum, even, odd, pool, ring, first, reader);
+        NAME(turn)(sum, odd, even, pool, ring, first, reader);
+        NAME(end)(sum, odd, pool, ring, reader);
+    }
+    UNROLL_N(1) for (; n < count; n++) {
+        NAME(begin)(even, pool, ring, first);
+        NAME(end)(sum, even, pool, ring, reader);
+    }
+}
+#else
+FUNC void NAME(multiply)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring, int count, int first,
+                         const NAME(reader) *reader) {
+    NAME(sums) part;
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         UNROLL for (int j = 0; j < SUMS; j++) sum[i][j] = 0;
     }
     UNROLL_N(1) for (int n = 0; n < count; n++) {
-        NAME(barrier_wait)(FULL(pool, ring->slot), ring->parity);
-        NAME(multiply_slot)(part, pool + ring->slot * SLOT, first, true);
+        NAME(begin)(part, pool, ring, first);
         WGMMA_WAIT(0);
-        NAME(hold)(part[0], X_BLOCKS * SUMS);
         NAME(release)(reader, pool, ring->slot);
         NAME(ring_next)(ring);
-        UNROLL for (int i = 0; i < X_BLOCKS; i++) {
-            UNROLL for (int j = 0; j < SUMS; j++) sum[i][j] += part[i][j];
-        }
+        NAME(promote)(sum, part);
     }
 }
+#endif
 FUNC void NAME(multiply_end)(ACC (*sum)[SUMS], u32 pool, const NAME(ring) *ring,
                              const NAME(reader) *reader) {
     (void)sum, (void)pool, (void)ring, (void)reader;
