@@ -13,6 +13,9 @@ typedef struct kiln_ratio {
 /* How much longer b took than a, over n rounds in which both ran. Deterministic for equal seeds. */
 kiln_ratio kiln_paired_ratio(const double *a, const double *b, int n, uint64_t seed);
 
+/* So many go through all rounds of the finals; when more enter, a few rounds choose them. */
+enum { KILN_RACERS = 8 };
+
 typedef struct kiln_finalist {
     const double *samples; /* by round, the same rounds for all */
     int64_t workspace_bytes;

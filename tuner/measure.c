@@ -13,6 +13,7 @@
  */
 #include "base/hash.h"
 #include "tuner/bench.h"
+#include "tuner/finals.h"
 #include "tuner/unit.h"
 #include "tuner/versus.h"
 #include "tuner/worker.h"
@@ -22,7 +23,7 @@
 #include <string.h>
 
 /* More units than finalists: a subject's kernels live in its unit. */
-enum { UNITS_LOADED = 32, SUBJECTS_MAX = 16, SLOW_VENDOR_ROUNDS = 5 };
+enum { UNITS_LOADED = 40, SUBJECTS_MAX = 32, SLOW_VENDOR_ROUNDS = 5, RACE_ROUNDS = 8 };
 static const double HEAT_SECONDS = 0.25; /* a power cap acts within some tens of milliseconds */
 
 typedef struct unit {
@@ -232,7 +233,7 @@ static void enter_vendors(contest *f) {
 
 static void drop(entrant *x, kiln_outcome outcome, const kiln_error *e, kiln_arena *arena) {
     x->record.outcome = outcome;
-    x->record.detail = kiln_arena_strdup(arena, e->text);
+    if (e) x->record.detail = kiln_arena_strdup(arena, e->text);
     kiln_subject_close(x->subject);
     x->subject = NULL;
 }
@@ -273,6 +274,30 @@ static int line_up(contest *f, kiln_subject **subject, double **samples, int *ro
     return n;
 }
 
+/* A few rounds: of more candidates than KILN_RACERS those go on whose medians are the least. The
+ * others keep what was measured of them. */
+static int race(contest *f, kiln_error *e) {
+    kiln_subject *subject[SUBJECTS_MAX];
+    double *samples[SUBJECTS_MAX], median[SUBJECTS_MAX];
+    int rounds[SUBJECTS_MAX], running = 0;
+    for (int i = 0; i < f->n_candidates; i++) running += f->entrant[i].subject != NULL;
+    if (running <= KILN_RACERS || f->rounds <= RACE_ROUNDS) return KILN_OK;
+    int n = line_up(f, subject, samples, rounds);
+    for (int i = 0; i < n; i++) rounds[i] = RACE_ROUNDS;
+    int status = kiln_bench_rounds(here.bench, subject, n, rounds, samples, e);
+    for (int i = 0; i < f->n_candidates && !status; i++)
+        median[i] = f->entrant[i].subject ? kiln_median(f->entrant[i].samples, RACE_ROUNDS) : NAN;
+    for (int i = 0; i < f->n_candidates && !status; i++) {
+        entrant *x = &f->entrant[i];
+        int faster = 0;
+        for (int k = 0; k < f->n_candidates; k++) faster += median[k] < median[i];
+        if (!x->subject || faster < KILN_RACERS) continue;
+        x->rounds = RACE_ROUNDS;
+        drop(x, KILN_OUTCOME_SLOW, NULL, &f->arena);
+    }
+    return status;
+}
+
 /* Under a steady load a GPU's clock falls to what its power allows, and another schedule may be the
  * fastest there than on a chip that rests between samples. A library's kernels meet the load, so
  * finals are enqueued ahead, after a while of the same. */
@@ -284,6 +309,8 @@ static int run_under_load(contest *f, kiln_error *e) {
     for (int i = 0; i < n; i++) few[i] = rounds[i] < 4 ? rounds[i] : 4;
     while (f->c->caps->kind == KILN_DEVICE_GPU && !status && kiln_now() < until)
         status = kiln_bench_rounds(here.bench, subject, n, few, samples, e);
+    if (!status) status = race(f, e);
+    n = line_up(f, subject, samples, rounds);
     if (!status) status = kiln_bench_rounds(here.bench, subject, n, rounds, samples, e);
     for (int i = 0; i < f->n && !status; i++)
         if (f->entrant[i].subject) f->entrant[i].rounds = f->entrant[i].most;

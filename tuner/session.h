@@ -20,10 +20,12 @@ typedef struct kiln_session_options {
     double budget;          /* seconds for all problems together */
     uint64_t seed;
     bool hot, quiet, vendors;
-    int64_t max_trials; /* per problem; 0: the budget alone decides */
+    int64_t max_trials; /* per problem; 0: no limit */
+    double finish; /* a problem is finished when a further KILN_HORIZON trials are expected to improve
+                      it by less than this share; 0: never, the budget is used up */
 } kiln_session_options;
 
-enum { KILN_PROBLEMS_MAX = 256, KILN_FINALISTS_MAX = 10 };
+enum { KILN_PROBLEMS_MAX = 256, KILN_FINALISTS_MAX = 24 };
 
 /* How often one thing is tried whose process was killed from outside, before it is to blame. */
 enum { KILN_ATTEMPTS = 3 };
@@ -32,7 +34,7 @@ enum { KILN_ATTEMPTS = 3 };
 typedef struct kiln_result {
     kiln_problem problem;
     char *text;         /* canonical */
-    double weight;      /* share of the budget */
+    double weight;      /* how much a second of it counts */
     bool finished;      /* searched and finalised */
     char *failure;      /* why there is no winner, or NULL */
     kiln_record winner; /* phase "final", or the best of the search when cut short */
@@ -43,6 +45,8 @@ typedef struct kiln_result {
     kiln_record vendor[4];
     int64_t space, raw, trials;
     int failures[KILN_OUTCOME_COUNT];
+    const char *ended;                  /* why the search ended, or NULL */
+    double rank_correlation, recall;    /* the model's, on trials it had not seen; NaN unknown */
 } kiln_result;
 
 typedef struct kiln_session {
@@ -63,6 +67,7 @@ typedef struct kiln_session {
     kiln_worker worker[65]; /* [0] measures, the rest compile */
     char measuring[64];     /* which process has set up which problem, "" nothing */
     double start, spent;    /* seconds: spent by earlier runs of the same command */
+    double end;             /* when the budget is used up */
     double noted;           /* when the time spent was last stored */
     double copy_bandwidth;  /* bytes per second, measured; 0 unknown */
     double time_compile, time_verify, time_measure, time_search; /* seconds, summed */
@@ -87,8 +92,6 @@ int kiln_session_run(kiln_session *s, kiln_error *e);
 int kiln_session_recall(kiln_session *s, kiln_error *e);
 void kiln_session_close(kiln_session *s);
 
-/* One problem (session.c calls it in turn); `until` is when its search must end. */
-int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error *e);
 /* Compiles schedules into one unit and waits; for winners and fallbacks. */
 int kiln_session_compile(kiln_session *s, const char *problem, const char *schedule,
                          const char *ptx_arch, char unit[65], char suffix[20], kiln_error *e);

@@ -1,8 +1,9 @@
 /* The search for one problem: propose, compile ahead, measure, record, learn; then finals. */
 #include "tuner/candidates.h"
 #include "tuner/finals.h"
-#include "tuner/session.h"
+#include "tuner/tune.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,9 +16,11 @@ enum {
     JOB_MAX = 16,
     CANDIDATES_LIMIT = 20000,
     DRIFT_TRIALS = 50,
+    BATCH = 8,
     RELATED_MAX = 4 /* winners of other problems tried first */
 };
-static const double DRIFT = 0.03; /* of the anchor's time */
+static const double DRIFT = 0.03;        /* of the anchor's time */
+static const double DRAIN_SECONDS = 3;   /* for what is on its way when a visit ends */
 
 /* A candidate on its way. */
 typedef struct item {
@@ -43,7 +46,7 @@ typedef struct known {
     int shared_bytes;
 } known;
 
-typedef struct search {
+typedef struct kiln_tuning {
     kiln_session *s;
     kiln_result *r;
     kiln_candidates c;
@@ -53,9 +56,17 @@ typedef struct search {
     item items[ITEMS_MAX];
     job jobs[64];
     known *known;
-    double best, until;
+    double best;
     int64_t best_point;
+    int64_t starts[KILN_VARIANTS_MAX * 2 + 1 + RELATED_MAX];
+    int64_t earlier; /* trials that were in the store */
     bool exhausted;
+    kiln_visit visit;
+    double begun, ended; /* of this visit; ended: nothing new is started, 0 not yet */
+    double spent, setup_seconds;
+    kiln_steps steps;
+    double gain;     /* expected of KILN_HORIZON trials, */
+    int64_t gain_at; /* when there were so many; -1 never asked */
     int64_t anchor; /* the point that is timed again and again, -1 none yet */
     double anchor_seconds;
     int64_t recent[DRIFT_TRIALS * 2]; /* points timed since the anchor was */
@@ -76,6 +87,8 @@ static int count(const search *f, int state) {
     return n;
 }
 
+static int in_work(const search *f) { return ITEMS_MAX - count(f, FREE); }
+
 static bool compiling(const search *f) {
     for (int i = 1; i <= f->s->n_compilers; i++)
         if (f->s->worker[i].busy) return true;
@@ -93,6 +106,7 @@ static void learn(search *f, int64_t point, const kiln_record *r) {
     f->r->trials++;
     f->r->failures[r->outcome]++;
     if (r->outcome == KILN_OUTCOME_OK && (!(f->best > 0) || r->median < f->best)) {
+        kiln_steps_add(&f->steps, f->best, r->median);
         f->best = r->median;
         f->best_point = point;
     }
@@ -223,6 +237,17 @@ static bool already_running(const search *f, int64_t point) {
     return false;
 }
 
+static void try_point(search *f, int64_t point) {
+    int64_t most = f->s->options.max_trials;
+    if (f->known[point].seconds != 0 || already_running(f, point)) return;
+    if (most && f->r->trials + in_work(f) >= most) return;
+    for (int i = 0; i < ITEMS_MAX; i++) {
+        if (f->items[i].state != FREE) continue;
+        f->items[i] = (item){.point = point, .state = PROPOSED};
+        return;
+    }
+}
+
 static void propose(search *f, int n) {
     int64_t points[ITEMS_MAX];
     double start = kiln_now();
@@ -230,14 +255,7 @@ static void propose(search *f, int n) {
     int got = f->strategy->propose(f->state, n, points);
     f->s->time_search += kiln_now() - start;
     if (got <= 0) f->exhausted = true;
-    for (int k = 0; k < got; k++) {
-        if (f->known[points[k]].seconds != 0 || already_running(f, points[k])) continue;
-        for (int i = 0; i < ITEMS_MAX; i++) {
-            if (f->items[i].state != FREE) continue;
-            f->items[i] = (item){.point = points[k], .state = PROPOSED};
-            break;
-        }
-    }
+    for (int k = 0; k < got; k++) try_point(f, points[k]);
 }
 
 /* ---- compiling ---- */
@@ -342,9 +360,11 @@ static int setup(search *f, kiln_error *e) {
     json_t *reply = NULL;
     json_t *request = json_pack("{s:s, s:s, s:I, s:b}", "do", "setup", "problem", f->r->text,
                                 "seed", (json_int_t)f->s->options.seed, "hot", f->s->options.hot);
+    double start = kiln_now();
     int status = kiln_session_ask(f->s, request, 240, &reply, e);
     json_decref(request);
     json_decref(reply);
+    f->setup_seconds = kiln_now() - start;
     if (!status) print_setup(f, f->s->measuring);
     return status;
 }
@@ -427,7 +447,7 @@ static int trial_done(search *f, json_t *reply, kiln_error *e) {
     return finish(f, it, &r, e);
 }
 
-/* ---- the loop ---- */
+/* ---- events ---- */
 
 static void show(search *f) {
     kiln_session *s = f->s;
@@ -436,7 +456,7 @@ static void show(search *f) {
         if (i != KILN_OUTCOME_OK && i != KILN_OUTCOME_SLOW && f->r->failures[i])
             kiln_text_printf(&failures, " %s %d", kiln_outcome_name((kiln_outcome)i),
                              f->r->failures[i]);
-    double left = f->until - kiln_now();
+    double left = s->end - kiln_now();
     const kiln_generator *g = kiln_generator_of(f->r->problem.family);
     double flops = g->flops(&f->r->problem), bytes = g->bytes(&f->r->problem);
     bool compute = flops > 16 * bytes;
@@ -486,39 +506,112 @@ static int wait(search *f, kiln_error *e) {
     return status;
 }
 
-static int loop(search *f, kiln_error *e) {
-    kiln_session *s = f->s;
-    /* GPU: keep every compile worker fed and a few units ready; CPU: one batch after another. */
+/* ---- what further trials are worth ---- */
+
+/* The strategy's expectation, else that of the steps so far. */
+static double expected_gain(search *f) {
+    if (f->gain_at >= 0 && f->r->trials < f->gain_at + BATCH) return f->gain;
+    double start = kiln_now(), gain = NAN;
+    if (f->strategy->expected_gain) gain = f->strategy->expected_gain(f->state, KILN_HORIZON);
+    f->s->time_search += kiln_now() - start;
+    if (isnan(gain)) gain = kiln_steps_gain(&f->steps, f->r->trials, KILN_HORIZON);
+    f->gain_at = f->r->trials;
+    return f->gain = gain;
+}
+
+/* Why there is nothing more to do here, or NULL. */
+static const char *why_finished(search *f) {
+    int64_t trials = f->r->trials, most = f->s->options.max_trials;
+    double enough = f->s->options.finish;
+    if (f->exhausted && !in_work(f)) return "every candidate was tried";
+    if (most && trials >= most) return "as many trials as allowed";
+    if (trials >= KILN_TRIALS_MIN && f->best > 0 && expected_gain(f) < enough)
+        return kiln_arena_printf(&f->s->arena, "%d more are expected to gain %.2g %%", KILN_HORIZON,
+                                 100 * f->gain);
+    return NULL;
+}
+
+kiln_stake kiln_tuning_stake(search *f) {
+    int64_t n = f->r->trials - f->earlier;
+    double guess = f->s->caps.shared_host ? 1 : 0.1;
+    return (kiln_stake){.weight = f->r->weight,
+                        .seconds = f->best > 0 ? f->best : 0,
+                        .gain = expected_gain(f),
+                        .trial_seconds = n > 0 ? f->spent / (double)n : guess,
+                        .setup_seconds = f->setup_seconds,
+                        .finished = why_finished(f) != NULL};
+}
+
+/* Whether this visit starts anything new. */
+static bool goes_on(search *f) {
+    const kiln_visit *v = &f->visit;
+    double lasted = kiln_now() - f->begun;
+    if (f->ended > 0 || lasted >= v->most || why_finished(f)) return false;
+    if (v->first) return f->r->trials < f->space.n_starts + BATCH;
+    if (lasted < v->least) return true;
+    kiln_stake stake = kiln_tuning_stake(f);
+    stake.left = v->most - lasted;
+    return kiln_stake_value(&stake, true) >= v->rival;
+}
+
+/* ---- the loop ---- */
+
+/* GPU: keep every compile worker fed and a few units ready; CPU: one batch after another. */
+static int look_ahead(const kiln_session *s) {
     int ahead = s->caps.shared_host ? s->caps.programs_per_unit : 2 * s->n_compilers;
-    if (ahead < 8) ahead = 8;
-    if (ahead > ITEMS_MAX) ahead = ITEMS_MAX;
+    return ahead < BATCH ? BATCH : ahead > ITEMS_MAX ? ITEMS_MAX : ahead;
+}
+
+/* In batches: a proposal trains the model, and nothing is handed out meanwhile. */
+static void propose_ahead(search *f) {
+    const kiln_session *s = f->s;
+    int ahead = look_ahead(s), busy = in_work(f), room = ahead - busy;
+    int64_t allowed = s->options.max_trials - f->r->trials - busy;
+    if (s->options.max_trials && room > allowed) room = (int)allowed;
+    if (room > 0 && (s->caps.shared_host ? busy == 0 : busy <= ahead - BATCH)) propose(f, room);
+}
+
+/* A GPU is made ready for the problem while the first candidates are compiled. */
+static int setup_early(search *f, kiln_error *e) {
+    bool wanted = !f->s->caps.shared_host && compiling(f) && !f->s->worker[0].busy;
+    return wanted && !is_set_up(f) ? setup(f, e) : KILN_OK;
+}
+
+/* Compile workers still on something would answer into the next problem's visit: what they were on
+ * is started anew in the next visit of this one. */
+static void release_workers(search *f) {
+    for (int i = 1; i <= f->s->n_compilers; i++)
+        if (f->s->worker[i].busy) kiln_worker_stop(&f->s->worker[i]);
+    if (f->s->worker[0].busy) kiln_worker_stop(&f->s->worker[0]);
+    for (int i = 0; i < ITEMS_MAX; i++)
+        if (f->items[i].state == COMPILING)
+            f->items[i].state = PROPOSED;
+        else if (f->items[i].state == MEASURING)
+            f->items[i].state = READY;
+    for (size_t i = 0; i < sizeof f->jobs / sizeof *f->jobs; i++) f->jobs[i].n = 0;
+}
+
+static int loop(search *f, kiln_error *e) {
     int status = KILN_OK;
     while (!status && !kiln_interrupted) {
-        bool more = kiln_now() < f->until && !f->exhausted &&
-                    (!s->options.max_trials || f->r->trials < s->options.max_trials);
-        int busy = ITEMS_MAX - count(f, FREE), room = ahead - busy;
-        if (s->options.max_trials && room > s->options.max_trials - f->r->trials - busy)
-            room = (int)(s->options.max_trials - f->r->trials - busy);
-        /* in batches: a proposal trains the model, and nothing is handed out meanwhile */
-        if (more && room > 0 && (s->caps.shared_host ? busy == 0 : busy <= ahead - 8))
-            propose(f, room);
-        if (!more && kiln_now() >= f->until)
-            for (int i = 0; i < ITEMS_MAX; i++) /* too late for what is not compiled */
-                if (f->items[i].state == PROPOSED) f->items[i].state = FREE;
-        busy = ITEMS_MAX - count(f, FREE);
-        if (!busy && (!more || f->exhausted)) break;
-        if (kiln_now() > f->until + 5 && !s->worker[0].busy && f->best > 0) break;
-        status = start_jobs(f, e);
+        bool going = goes_on(f);
+        if (going && !f->exhausted) propose_ahead(f);
+        int left = in_work(f) - (going ? 0 : count(f, PROPOSED));
+        if (!left && (!going || f->exhausted)) break;
+        if (!going && !(f->ended > 0)) f->ended = kiln_now();
+        bool late = !going && kiln_now() > f->ended + DRAIN_SECONDS;
+        if (late && !f->s->worker[0].busy && f->best > 0) break;
+        if (going) status = start_jobs(f, e);
+        if (!status && going) status = setup_early(f, e);
         if (!status) status = start_trial(f, e);
         if (!status) status = wait(f, e);
         show(f);
     }
-    /* Compile workers still on something for this problem would answer into the next one. */
-    for (int i = 1; i <= s->n_compilers; i++)
-        if (s->worker[i].busy) kiln_worker_stop(&s->worker[i]);
-    if (s->worker[0].busy) kiln_worker_stop(&s->worker[0]);
+    release_workers(f);
     return status;
 }
+
+/* ---- starting, and starting again ---- */
 
 /* Earlier trials of this problem: the strategy learns them, none is repeated. */
 static int resume_visit(void *context, int64_t id, const kiln_record *r) {
@@ -554,21 +647,36 @@ static bool shares_kernels(const kiln_problem *a, const kiln_problem *b) {
     return same;
 }
 
-static void add_related_starts(search *f, int64_t *starts) {
+/* Appends what is worth trying of the best of r to the points; returns their number. */
+static int add_related(const search *f, const kiln_result *r, bool same, int64_t *points, int n) {
+    kiln_schedule schedule;
+    if (r == f->r || !r->have_winner || r->problem.family != f->r->problem.family) return n;
+    if (shares_kernels(&r->problem, &f->r->problem) != same) return n;
+    if (kiln_schedule_parse(r->problem.family, &schedule, r->winner.schedule, NULL)) return n;
+    int64_t point = kiln_candidates_find(&f->c, &schedule);
+    if (point >= 0 && worth_trying(f, point, points, n)) points[n++] = point;
+    return n;
+}
+
+/* The start schedules, then what related problems found. */
+static int gather_starts(const search *f, int64_t *points) {
+    const kiln_result *first = f->s->result, *end = first + f->s->n_results;
     int n = f->c.n_starts, most = n + RELATED_MAX;
-    memcpy(starts, f->c.start, (size_t)n * sizeof *starts);
-    for (int same = 1; same >= 0; same--)
-        for (kiln_result *r = f->r - 1; r >= f->s->result && n < most; r--) {
-            kiln_schedule schedule;
-            if (!r->have_winner || r->problem.family != f->r->problem.family) continue;
-            if (shares_kernels(&r->problem, &f->r->problem) != same) continue;
-            if (kiln_schedule_parse(r->problem.family, &schedule, r->winner.schedule, NULL))
-                continue;
-            int64_t point = kiln_candidates_find(&f->c, &schedule);
-            if (point >= 0 && worth_trying(f, point, starts, n)) starts[n++] = point;
-        }
-    f->space.starts = starts;
-    f->space.n_starts = n;
+    memcpy(points, f->c.start, (size_t)n * sizeof *points);
+    for (int same = 1; same >= 0; same--) {
+        for (const kiln_result *r = f->r - 1; r >= first && n < most; r--)
+            n = add_related(f, r, same, points, n);
+        for (const kiln_result *r = f->r + 1; r < end && n < most; r++)
+            n = add_related(f, r, same, points, n);
+    }
+    return n;
+}
+
+/* Since the last visit other problems have found something, too. */
+static void try_related(search *f) {
+    int64_t points[sizeof f->starts / sizeof *f->starts];
+    int n = gather_starts(f, points);
+    for (int i = f->c.n_starts; i < n; i++) try_point(f, points[i]);
 }
 
 /* ---- finals ---- */
@@ -599,19 +707,25 @@ static int alike(const search *f, const finals *out, int64_t point) {
     return n;
 }
 
-/* The best within 8 %, first those that are not all alike, as many as the time allows, and the start
- * schedule: the order may be another one under the load of the finals. */
+/* Under the load of the finals the order may be another one than at rest: first the best within 15 %
+ * of those that are not all alike, then whatever is within 8 %, as many as the time allows; and the
+ * start schedule. The worker races them: after a few rounds the best go on. */
 static void choose_finalists(search *f, finals *out, double seconds) {
+    static const struct {
+        double within;
+        int alike, most;
+    } pass[] = {{1.15, 1, 14}, {1.08, INT_MAX, KILN_FINALISTS_MAX - 2}};
     int64_t *good = malloc((size_t)f->c.n * sizeof *good), n = 0;
     for (int64_t i = 0; good && i < f->c.n; i++)
-        if (f->known[i].seconds > 0 && f->known[i].seconds <= 1.08 * f->best) good[n++] = i;
+        if (f->known[i].seconds > 0 && f->known[i].seconds <= pass[0].within * f->best) good[n++] = i;
     if (good) qsort_r(good, (size_t)n, sizeof *good, fastest_first, f);
     double cost = 0;
-    for (int pass = 0; pass < 2; pass++)
-        for (int64_t i = 0; i < n && out->n < 8; i++) {
-            bool varies = !pass;
-            if (good[i] < 0 || (varies && alike(f, out, good[i]) >= 2)) continue;
-            cost += 33 * f->known[good[i]].seconds + 0.1;
+    for (int k = 0; k < 2; k++)
+        for (int64_t i = 0; i < n && out->n < pass[k].most; i++) {
+            double time = good[i] < 0 ? INFINITY : f->known[good[i]].seconds;
+            if (!(time <= pass[k].within * f->best) || alike(f, out, good[i]) > pass[k].alike)
+                continue;
+            cost += (out->n < KILN_RACERS ? 33 : 10) * time + 0.05;
             if (out->n && cost > seconds) break;
             out->point[out->n++] = good[i];
             good[i] = -1;
@@ -802,9 +916,10 @@ static int run_finals(search *f, double seconds, kiln_error *e) {
     return status;
 }
 
-/* What the search itself knows, when there is no time for finals. */
+/* What the search itself knows, until there are finals. */
 static void take_best(search *f) {
-    if (!(f->best > 0) || f->r->have_winner) return;
+    bool final = f->r->have_winner && !strcmp(f->r->winner.phase, "final");
+    if (!(f->best > 0) || final) return;
     known *k = &f->known[f->best_point];
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, f->best_point), "search");
     r.median = k->seconds;
@@ -825,46 +940,90 @@ static void keep_generic(search *f) {
     f->r->generic_suffix = kiln_arena_strdup(&f->s->arena, f->known[point].suffix);
 }
 
-int kiln_tune_problem(kiln_session *s, kiln_result *r, double until, kiln_error *e) {
-    search *f = calloc(1, sizeof *f);
-    int64_t starts[KILN_VARIANTS_MAX * 2 + 1 + RELATED_MAX];
-    if (!f) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
-    double begun = kiln_now(), share = until - begun;
-    /* Finals and odd sizes take about a fifth of the time. */
-    *f = (search){.s = s, .r = r, .until = until - 0.2 * share, .best_point = -1, .anchor = -1};
-    int status =
-        kiln_candidates_open(&f->c, &r->problem, &s->caps, CANDIDATES_LIMIT, s->options.seed, e);
-    if (status) {
-        free(f);
-        return status;
-    }
-    r->space = f->c.n;
-    r->raw = f->c.raw;
+/* What is told of the search afterwards. */
+static void take_quality(search *f) {
+    f->r->rank_correlation = f->r->recall = NAN;
+    if (f->strategy->quality)
+        f->strategy->quality(f->state, &f->r->rank_correlation, &f->r->recall);
+}
+
+/* ---- life ---- */
+
+static int start_strategy(search *f, kiln_error *e) {
+    kiln_search_options o = {.seed = f->s->options.seed,
+                             .batch = BATCH,
+                             .expected_trials = f->s->caps.shared_host ? 30 : 120};
     f->known = calloc((size_t)f->c.n, sizeof *f->known);
     f->space = kiln_candidates_space(&f->c);
-    add_related_starts(f, starts);
-    f->strategy = kiln_strategy_find(s->options.strategy);
-    kiln_search_options o = {
-        .seed = s->options.seed, .batch = 8, .expected_trials = s->caps.shared_host ? 30 : 120};
+    f->space.n_starts = gather_starts(f, f->starts);
+    f->space.starts = f->starts;
+    f->strategy = kiln_strategy_find(f->s->options.strategy);
     f->state = f->known ? f->strategy->create(&f->space, &o, e) : NULL;
-    if (!f->state) status = kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
-    kiln_query earlier = {.problem = r->text,
-                          .device = s->identity,
+    return f->state ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a search");
+}
+
+static int learn_earlier(search *f, kiln_error *e) {
+    kiln_query earlier = {.problem = f->r->text,
+                          .device = f->s->identity,
                           .phase = "search",
-                          .protocol = s->options.hot ? "hot/1" : "cold/1"};
-    if (!status) status = kiln_store_each(s->store, &earlier, resume_visit, f, e);
-    if (!status) status = loop(f, e);
-    if (!status && !kiln_interrupted && f->best > 0) status = run_finals(f, 0.2 * share + 2, e);
-    if (!status && !(f->best > 0) && !kiln_interrupted)
-        r->failure = kiln_arena_strdup(&s->arena, "no candidate was right");
-    if (f->state) {
-        take_best(f);
-        keep_generic(f);
-    }
-    r->finished = !status && !kiln_interrupted;
+                          .protocol = f->s->options.hot ? "hot/1" : "cold/1"};
+    int status = kiln_store_each(f->s->store, &earlier, resume_visit, f, e);
+    f->earlier = f->r->trials;
+    return status;
+}
+
+kiln_tuning *kiln_tuning_open(kiln_session *s, kiln_result *r, kiln_error *e) {
+    search *f = calloc(1, sizeof *f);
+    if (!f) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a search"), NULL;
+    *f = (search){.s = s, .r = r, .best_point = -1, .anchor = -1, .gain_at = -1};
+    int status =
+        kiln_candidates_open(&f->c, &r->problem, &s->caps, CANDIDATES_LIMIT, s->options.seed, e);
+    if (status) return free(f), NULL;
+    r->space = f->c.n;
+    r->raw = f->c.raw;
+    r->trials = 0;
+    memset(r->failures, 0, sizeof r->failures);
+    status = start_strategy(f, e);
+    if (!status) status = learn_earlier(f, e);
+    if (!status) return f;
+    kiln_tuning_close(f);
+    return NULL;
+}
+
+void kiln_tuning_close(search *f) {
     if (f->state) f->strategy->destroy(f->state);
     free(f->known);
     kiln_candidates_close(&f->c);
     free(f);
+}
+
+int64_t kiln_tuning_bytes(const search *f) {
+    /* the strategy holds features once more, and some figures per point */
+    int64_t point = (int64_t)(sizeof(kiln_schedule) + sizeof(known) + 16 * sizeof(double)) +
+                    2 * f->c.n_features * (int64_t)sizeof(float);
+    return f->c.n * point;
+}
+
+int kiln_tuning_visit(search *f, const kiln_visit *v, kiln_error *e) {
+    f->visit = *v;
+    f->begun = kiln_now();
+    f->ended = 0;
+    f->gain_at = -1;
+    try_related(f);
+    int status = loop(f, e);
+    f->spent += kiln_now() - f->begun;
+    take_best(f);
+    keep_generic(f);
+    return status;
+}
+
+int kiln_tuning_finish(search *f, double seconds, kiln_error *e) {
+    const char *why = why_finished(f);
+    f->r->ended = why ? why : "the budget was used up";
+    int status = f->best > 0 ? run_finals(f, seconds, e) : KILN_OK;
+    if (!(f->best > 0)) f->r->failure = kiln_arena_strdup(&f->s->arena, "no candidate was right");
+    if (f->r->failure) f->r->have_winner = false;
+    take_quality(f);
+    f->r->finished = !status && !kiln_interrupted;
     return status;
 }
