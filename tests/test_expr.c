@@ -606,6 +606,77 @@ static void emitted_code_agrees(void **state) {
     kiln_text_free(&unit);
 }
 
+/* ---- the CUDA dialect's short functions, without a GPU: their constants are read out of the header,
+ * their steps repeated in C, and the special unit is wrong by as much as its manual allows */
+
+/* The first `count` float constants of a function of the dialect, in their order. */
+static void constants_of(const char *function, float *to, int count) {
+    const char *at = strstr(kiln_embedded("targets/cuda/dialect.h"), function);
+    int n = 0;
+    assert_non_null(at);
+    at = strchr(at, '{');
+    for (const char *end = strstr(at, "\n}"); at < end && n < count; at++) {
+        char *behind;
+        if (!strchr("(, ", *at) || !strchr("-0123456789", at[1])) continue;
+        const float value = strtof(at + 1, &behind);
+        if (behind == at + 1 || *behind != 'f') continue;
+        to[n++] = value;
+        at = behind;
+    }
+    assert_int_equal(n, count);
+}
+
+static float flushed(double x) { return x < 0x1p-126 ? 0.0f : (float)x; }
+
+static float gelu_near(const float *k, float x, double slip) {
+    const float a = fminf(fabsf(x), k[0]);
+    float q = fmaf(a, k[1], k[2]);
+    for (int i = 3; i < 7; i++) q = fmaf(q, a, k[i]);
+    return fmaf(-a, flushed(exp2((double)q) * (1 + slip)), fmaxf(x, 0));
+}
+
+static float logistic_near(float x, double slip) {
+    const float below = 1 + flushed(exp2((double)x) * (1 + slip));
+    return flushed(1 / (double)below * (1 + slip / 2));
+}
+
+static float gelu_tanh_near(const float *k, float x, double slip) {
+    return x * logistic_near(x * fmaf(x * x, k[0], k[1]), slip);
+}
+
+/* (value, bound) of a function at COLS floats. */
+static void compare_near(const char *text, float (*near)(const float *, float, double),
+                         const float *k, const float *x) {
+    row_data d;
+    kiln_bounded out[COLS];
+    fill_row(&d, 3);
+    for (int i = 0; i < COLS; i++) d.acc[i] = (kiln_bounded){(double)x[i], 0};
+    eval(text, &d, out);
+    for (int i = 0; i < COLS; i++)
+        for (int side = -1; side <= 1; side++) {
+            const double got = (double)near(k, x[i], side * 0x1p-22);
+            if (!(fabs(got - out[i].value) <= out[i].error))
+                fail_msg("%s at %.9g: %.9g, not %.9g within %.3g", text, (double)x[i], got,
+                         out[i].value, out[i].error);
+        }
+}
+
+static void cuda_gelu_keeps_its_bound(void **state) {
+    float k[7], kt[2], x[COLS];
+    (void)state;
+    constants_of("FUNC float k_gelu(float x)", k, 7);
+    constants_of("FUNC float k_gelu_tanh(float x)", kt, 2);
+    for (uint32_t bits = 0x38000000u, n = 0; bits < 0x42c80000u; bits += 97) { /* 2^-15 to 100 */
+        const uint32_t both = bits | (bits / 97 % 2) << 31;
+        memcpy(&x[n++], &both, 4);
+        if (n < COLS) continue;
+        compare_near("out = gelu(acc)", gelu_near, k, x);
+        compare_near("out = gelu_tanh(acc)", gelu_tanh_near, kt, x);
+        n = 0;
+    }
+    assert_true(isinf(gelu_near(k, INFINITY, 0)) && gelu_near(k, -INFINITY, 0) == 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prints_canonically), cmocka_unit_test(folds_constants),
@@ -614,6 +685,7 @@ int main(void) {
         cmocka_unit_test(flops_and_reads),    cmocka_unit_test(evaluates),
         cmocka_unit_test(bounds_jumps),       cmocka_unit_test(random_texts_read_back),
         cmocka_unit_test(emits_what_it_says), cmocka_unit_test(emitted_code_agrees),
+        cmocka_unit_test(cuda_gelu_keeps_its_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
