@@ -12,6 +12,7 @@
 #include "kernels/problem.h"
 #include "kernels/program.h"
 #include "kernels/schedule.h"
+#include "kernels/source.h"
 #include "targets/target.h"
 
 /* One algorithm of a family. */
@@ -85,8 +86,11 @@ typedef struct kiln_generator {
                             kiln_error *e);
     int (*reference_program)(const kiln_problem *p, const kiln_caps *caps, kiln_program *out,
                              kiln_error *e);
-    /* The same for row (b, row) in C, to check the reference itself: host[i] is operand i's array
-     * on the host; value[j] and bound[j] receive cols elements for output j. */
+    /* The same for row (b, row) in C, to check the reference itself: value[j] and bound[j] receive
+     * cols elements for output j. Large rows are shared among the process's cores. */
+    int (*evaluate)(const kiln_problem *p, const kiln_source *in, int64_t batch, int64_t row,
+                    double *const *value, double *const *bound, kiln_error *e);
+    /* The same with host[i] as operand i's array on the host. */
     int (*evaluate_row)(const kiln_problem *p, const void *const *host, const double *scalars,
                         int64_t batch, int64_t row, double *const *value, double *const *bound,
                         kiln_error *e);

@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A prime: no row length or tile has a common measure with it, so that what is read from a wrong
@@ -37,10 +38,6 @@ static bool is_eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN
 
 static bool is_integer(kiln_type t) { return t == KILN_I8 || t == KILN_I32; }
 
-static void fill_f32(float *to, int64_t n, uint64_t seed) {
-    for (int64_t i = 0; i < n; i++) to[i] = (float)uniform(seed, i);
-}
-
 static void write_element(kiln_type t, uint64_t seed, int64_t position, void *to) {
     if (is_eight_bit_float(t))
         *(uint8_t *)to = eight_bits(t, seed, position);
@@ -48,26 +45,35 @@ static void write_element(kiln_type t, uint64_t seed, int64_t position, void *to
         kiln_type_write(t, to, is_integer(t) ? integer(seed, position) : uniform(seed, position));
 }
 
-static void fill_other(const kiln_operand *o, char *to, int64_t n, uint64_t seed) {
-    size_t bytes = kiln_type_bytes(o->type);
-    for (int64_t i = 0; i < n; i++) write_element(o->type, seed, i, to + (size_t)i * bytes);
+/* Elements [from, from + n). */
+static void fill(kiln_type t, uint64_t seed, int64_t from, int64_t n, void *host) {
+    size_t bytes = kiln_type_bytes(t);
+    if (t == KILN_F32)
+        for (int64_t i = 0; i < n; i++) ((float *)host)[i] = (float)uniform(seed, from + i);
+    else
+        for (int64_t i = 0; i < n; i++)
+            write_element(t, seed, from + i, (char *)host + (size_t)i * bytes);
 }
 
-/* Copies the first period over the rest, doubling what is there. */
+/* Copies the first period over the rest; it stays in a cache meanwhile. */
 static void repeat(char *to, int64_t bytes, int64_t period) {
-    for (int64_t have = period; have < bytes; have += have)
-        memcpy(to + have, to, (size_t)(have < bytes - have ? have : bytes - have));
+    for (int64_t at = period; at < bytes; at += period)
+        memcpy(to + at, to, (size_t)(period < bytes - at ? period : bytes - at));
+}
+
+int64_t kiln_input_period(const kiln_operand *o) {
+    int64_t all = kiln_operand_elements(o);
+    return all < PERIOD ? all : PERIOD;
+}
+
+void kiln_input_fill_period(const kiln_operand *o, uint64_t seed, int operand, void *host) {
+    fill(o->type, operand_seed(seed, operand), 0, kiln_input_period(o), host);
 }
 
 void kiln_input_fill(const kiln_operand *o, uint64_t seed, int operand, void *host) {
-    int64_t all = kiln_operand_elements(o), n = all < PERIOD ? all : PERIOD;
-    uint64_t own = operand_seed(seed, operand);
-    if (o->type == KILN_F32)
-        fill_f32(host, n, own);
-    else
-        fill_other(o, host, n, own);
     int64_t bytes = (int64_t)kiln_type_bytes(o->type);
-    if (all > n) repeat(host, all * bytes, n * bytes);
+    kiln_input_fill_period(o, seed, operand, host);
+    repeat(host, kiln_operand_elements(o) * bytes, kiln_input_period(o) * bytes);
 }
 
 double kiln_input_element(const kiln_operand *o, uint64_t seed, int operand, int64_t position) {
@@ -79,4 +85,53 @@ double kiln_input_element(const kiln_operand *o, uint64_t seed, int operand, int
 
 double kiln_input_scalar(uint64_t seed, int operand) {
     return uniform(operand_seed(seed, operand), 0);
+}
+
+/* ---- a source */
+
+/* Ranges that go beyond a period's end are put together in `room`. */
+static const double *read_period(const kiln_source *s, int i, int64_t from, int64_t n,
+                                 double *room) {
+    const kiln_input *in = (const kiln_input *)s;
+    int64_t period = kiln_input_period(&in->p->operand[i]), at = from % period;
+    if (at + n <= period) return in->period[i] + at;
+    for (int64_t have = 0; have < n; at = 0) {
+        int64_t part = n - have < period - at ? n - have : period - at;
+        memcpy(room + have, in->period[i] + at, (size_t)part * sizeof *room);
+        have += part;
+    }
+    return room;
+}
+
+/* As the type holds them, a piece at a time. */
+static double *make_period(const kiln_operand *o, uint64_t seed, int operand) {
+    enum { PIECE = 1024 };
+    double piece[PIECE]; /* of any type */
+    int64_t n = kiln_input_period(o);
+    double *period = malloc((size_t)n * sizeof *period);
+    for (int64_t at = 0; period && at < n; at += PIECE) {
+        int64_t now = n - at < PIECE ? n - at : PIECE;
+        fill(o->type, operand_seed(seed, operand), at, now, piece);
+        kiln_type_read_many(o->type, piece, now, period + at);
+    }
+    return period;
+}
+
+int kiln_input_open(kiln_input *in, const kiln_problem *p, uint64_t seed, kiln_error *e) {
+    *in = (kiln_input){.source = {.read = read_period, .scalar = in->scalar}, .p = p};
+    for (int i = 0; i < p->n_operands; i++) {
+        const kiln_operand *o = &p->operand[i];
+        if (o->scalar) in->scalar[i] = kiln_input_scalar(seed, i);
+        if (o->scalar || o->output) continue;
+        in->period[i] = make_period(o, seed, i);
+        if (in->period[i]) continue;
+        kiln_input_close(in);
+        return kiln_fail(e, KILN_NO_MEMORY, "no memory for the elements of operand %s", o->name);
+    }
+    return KILN_OK;
+}
+
+void kiln_input_close(kiln_input *in) {
+    for (int i = 0; i < KILN_OPERANDS_MAX; i++) free(in->period[i]);
+    memset(in->period, 0, sizeof in->period);
 }

@@ -121,6 +121,54 @@ double kiln_type_read(kiln_type t, const void *p) {
     }
 }
 
+/* A bf16 is the upper half of a float. */
+static double bf16_value(uint16_t bits) {
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+/* A copy before the conversion, because elements may lie at any address. */
+#define READ_ALL(type, value)                                                                      \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+        type x;                                                                                    \
+        memcpy(&x, (const type *)from + i, sizeof x);                                              \
+        to[i] = value;                                                                             \
+    }
+
+void kiln_type_read_many(kiln_type t, const void *from, int64_t n, double *to) {
+    const format *f = &formats[t];
+    switch (t) {
+    case KILN_F64:
+        memcpy(to, from, (size_t)n * sizeof *to);
+        break;
+    case KILN_F32:
+    case KILN_TF32:
+        READ_ALL(float, x)
+        break;
+    case KILN_BF16:
+        READ_ALL(uint16_t, bf16_value(x))
+        break;
+    case KILN_F16:
+        READ_ALL(uint16_t, decode(f, x))
+        break;
+    case KILN_E4M3:
+    case KILN_E5M2:
+        READ_ALL(uint8_t, decode(f, x))
+        break;
+    case KILN_I32:
+        READ_ALL(int32_t, x)
+        break;
+    case KILN_I8:
+        READ_ALL(int8_t, x)
+        break;
+    default:
+        assert(!"a type with elements");
+    }
+}
+#undef READ_ALL
+
 /* NaN becomes 0: an integer has no better word for it. */
 static int32_t saturate(double x, int32_t low, int32_t high) {
     if (isnan(x)) return 0;

@@ -44,6 +44,8 @@ double kiln_type_saturate(kiln_type t, double value);
  * tf32 is kept as a float whose low 13 mantissa bits are 0: writing makes them so, reading does not
  * look. What multiplies tf32 may ignore or round these bits. */
 double kiln_type_read(kiln_type t, const void *p);
+/* n adjacent elements at once, many times faster than one by one. */
+void kiln_type_read_many(kiln_type t, const void *from, int64_t n, double *to);
 void kiln_type_write(kiln_type t, void *p, double value);
 
 #endif

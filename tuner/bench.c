@@ -17,7 +17,7 @@ enum {
     SETS_MAX = 1024,
     SAMPLES_MAX = 100,
     CHECKED_ROWS = 3,   /* rows of the reference that the C evaluator repeats */
-    LONG_ROW = 1 << 24, /* multiplications: of such rows, which take seconds, only one */
+    LONG_ROW = 1 << 27, /* multiplications: of such rows, 0.1 s of one core each, only one */
     REPLAYS_MAX = 256,  /* launches in one timed batch */
     REGIONS = 64,       /* timed stretches that a target keeps apart */
     REFERENCES_KEPT = 4
@@ -119,26 +119,62 @@ static int sets_needed(const kiln_bench *b) {
     return n < 1 ? 1 : n > SETS_MAX ? SETS_MAX : (int)n;
 }
 
+static int open_sets(kiln_bench *b, int i, kiln_error *e) {
+    int status = KILN_OK;
+    for (int set = 0; set < b->n_sets && !status; set++) {
+        guarded *g = operand(b, set, i);
+        status = guarded_open(b, g, kiln_operand_bytes(&b->p.operand[i]), e);
+        b->views[set * b->p.n_operands + i] = g->view;
+    }
+    return status;
+}
+
+static int poison_output(kiln_bench *b, int i, kiln_error *e) {
+    int status = KILN_OK;
+    for (int set = 0; set < b->n_sets && !status; set++) {
+        guarded *g = operand(b, set, i);
+        status = b->target->fill(b->device, g->view, 0, g->bytes, POISON, e);
+    }
+    return status;
+}
+
+/* One period after the other: an array of the whole operand on the host would cost more time than
+ * all the rest. */
+static int write_periods(kiln_bench *b, int i, int set, const char *period, kiln_error *e) {
+    const kiln_operand *o = &b->p.operand[i];
+    int64_t all = kiln_operand_bytes(o), status = KILN_OK;
+    int64_t step = kiln_input_period(o) * (int64_t)kiln_type_bytes(o->type);
+    for (int64_t at = 0; at < all && !status; at += step)
+        status = b->target->write(b->device, operand(b, set, i)->view, at, period,
+                                  step < all - at ? step : all - at, e);
+    return (int)status;
+}
+
+/* The first set from the host; the others from it, where the device copies. */
+static int write_sets(kiln_bench *b, int i, const char *period, kiln_error *e) {
+    int64_t bytes = kiln_operand_bytes(&b->p.operand[i]);
+    int status = write_periods(b, i, 0, period, e);
+    for (int set = 1; set < b->n_sets && !status; set++)
+        status = b->target->copy ? b->target->copy(b->device, operand(b, set, i)->view,
+                                                   operand(b, 0, i)->view, bytes, e)
+                                 : write_periods(b, i, set, period, e);
+    return status ? status : b->target->sync(b->device, e);
+}
+
 static int fill_operand(kiln_bench *b, int i, kiln_error *e) {
     const kiln_operand *o = &b->p.operand[i];
-    int64_t bytes = kiln_operand_bytes(o);
     if (o->scalar) {
         b->scalar[i] = kiln_input_scalar(b->o.seed, i);
         return KILN_OK;
     }
-    void *host = o->output ? NULL : malloc((size_t)bytes + 4);
-    if (!o->output && !host)
-        return kiln_fail(e, KILN_NO_MEMORY, "no host memory for operand %s", o->name);
-    if (host) kiln_input_fill(o, b->o.seed, i, host);
-    int status = KILN_OK;
-    for (int set = 0; set < b->n_sets && !status; set++) {
-        guarded *g = operand(b, set, i);
-        status = guarded_open(b, g, bytes, e);
-        b->views[set * b->p.n_operands + i] = g->view;
-        if (!status && host) status = b->target->write(b->device, g->view, 0, host, bytes, e);
-        if (!status && !host) status = b->target->fill(b->device, g->view, 0, g->bytes, POISON, e);
-    }
-    free(host);
+    int status = open_sets(b, i, e);
+    if (status) return status;
+    if (o->output) return poison_output(b, i, e);
+    char *period = malloc((size_t)kiln_input_period(o) * kiln_type_bytes(o->type));
+    if (!period) return kiln_fail(e, KILN_NO_MEMORY, "no host memory for operand %s", o->name);
+    kiln_input_fill_period(o, b->o.seed, i, period);
+    status = write_sets(b, i, period, e);
+    free(period);
     return status;
 }
 
@@ -245,55 +281,51 @@ static int compile_reference(kiln_bench *b, kiln_error *e) {
 
 /* The reference itself is checked against the C evaluator: two independent texts must agree. */
 typedef struct host_rows {
-    void *input[KILN_OPERANDS_MAX];
+    kiln_input input;
     double *value[KILN_OPERANDS_MAX], *bound[KILN_OPERANDS_MAX], *device;
 } host_rows;
 
 static int open_rows(kiln_bench *b, host_rows *h, kiln_error *e) {
     int64_t widest = 1;
-    for (int i = 0; i < b->p.n_operands; i++) {
-        const kiln_operand *o = &b->p.operand[i];
-        if (o->cols > widest) widest = o->cols;
-        if (o->scalar || o->output) continue;
-        h->input[i] = malloc((size_t)kiln_operand_bytes(o) + 4);
-        if (!h->input[i]) return kiln_fail(e, KILN_NO_MEMORY, "no memory to check the reference");
-        kiln_input_fill(o, b->o.seed, i, h->input[i]);
-    }
+    bool lacking = false;
+    for (int i = 0; i < b->p.n_operands; i++)
+        if (b->p.operand[i].cols > widest) widest = b->p.operand[i].cols;
     h->device = malloc((size_t)widest * sizeof *h->device);
     for (int j = 0; j < b->n_outputs; j++) {
         h->value[j] = malloc((size_t)widest * sizeof(double));
         h->bound[j] = malloc((size_t)widest * sizeof(double));
-        if (!h->value[j] || !h->bound[j] || !h->device)
-            return kiln_fail(e, KILN_NO_MEMORY, "no memory to check the reference");
+        lacking |= !h->value[j] || !h->bound[j];
     }
-    return KILN_OK;
+    if (lacking || !h->device)
+        return kiln_fail(e, KILN_NO_MEMORY, "no memory to check the reference");
+    return kiln_input_open(&h->input, &b->p, b->o.seed, e);
 }
 
 static void close_rows(host_rows *h) {
-    for (int i = 0; i < KILN_OPERANDS_MAX; i++)
-        free(h->input[i]), free(h->value[i]), free(h->bound[i]);
+    kiln_input_close(&h->input);
+    for (int i = 0; i < KILN_OPERANDS_MAX; i++) free(h->value[i]), free(h->bound[i]);
     free(h->device);
 }
 
+static bool agrees(double got, double want, double bound) {
+    return (isnan(want) && isnan(got)) ||
+           fabs(got - want) <= 1e-9 * (fabs(want) + 1) + 1e-3 * bound;
+}
+
 static int check_row(kiln_bench *b, host_rows *h, int64_t batch, int64_t row, kiln_error *e) {
-    int status = b->g->evaluate_row(&b->p, (const void *const *)h->input, b->scalar, batch, row,
-                                    h->value, h->bound, e);
+    int status = b->g->evaluate(&b->p, &h->input.source, batch, row, h->value, h->bound, e);
     for (int j = 0; j < b->n_outputs && !status; j++) {
         const kiln_operand *o = &b->p.operand[b->output[j]];
         int64_t offset = (batch * o->rows + row) * o->cols * 8;
         status = b->target->read(b->device, h->device, b->reference[j], offset, o->cols * 8, e);
-        for (int64_t c = 0; c < o->cols && !status; c++) {
-            double want = h->value[j][c], got = h->device[c];
-            bool agree = (isnan(want) && isnan(got)) ||
-                         fabs(got - want) <= 1e-9 * (fabs(want) + 1) + 1e-3 * h->bound[j][c];
-            if (!agree)
+        for (int64_t c = 0; c < o->cols && !status; c++)
+            if (!agrees(h->device[c], h->value[j][c], h->bound[j][c]))
                 status =
                     kiln_fail(e, KILN_WRONG,
                               "the reference kernel for %s gives %.17g at row %lld, "
                               "column %lld where the evaluator gives %.17g: this device's driver "
                               "computes wrongly, or this is a bug in Kiln",
-                              o->name, got, (long long)row, (long long)c, want);
-        }
+                              o->name, h->device[c], (long long)row, (long long)c, h->value[j][c]);
     }
     return status;
 }

@@ -192,15 +192,16 @@ static void put(kiln_bounded r, kiln_type t, double *value, double *bound) {
     *bound = fmax(integer(r.value + r.error, t) - *value, *value - integer(r.value - r.error, t));
 }
 
-/* Operand o's elements in a row, as floats in double. */
-static void get_row(const kiln_operand *o, const void *host, double scalar, int64_t row,
-                    double *to) {
-    const size_t size = kiln_type_bytes(o->type);
+/* What operand i has for this row, as floats in double. */
+static void get_row(const kiln_problem *p, const kiln_source *in, int i, int64_t row, double *to) {
+    const kiln_operand *o = &p->operand[i];
     const int64_t start = o->axes & KILN_MAP_ROW ? row * o->ld : 0;
-    if (o->scalar) *to = (double)(float)scalar;
-    for (int64_t c = 0; !o->scalar && c < o->cols; c++)
-        to[c] = (double)(float)kiln_type_read(o->type,
-                                              (const char *)host + (size_t)(start + c) * size);
+    if (o->scalar) {
+        *to = in->scalar ? (double)(float)in->scalar[i] : 0;
+        return;
+    }
+    const double *from = in->read(in, i, start, o->cols, to);
+    for (int64_t c = 0; c < o->cols; c++) to[c] = (double)(float)from[c];
 }
 
 /* The last statement that stores to operand i. */
@@ -211,9 +212,8 @@ static int statement_of(const kiln_body *b, int operand) {
     return found;
 }
 
-static int evaluate_row(const kiln_problem *p, const void *const *host, const double *scalars,
-                        int64_t batch, int64_t row, double *const *value, double *const *bound,
-                        kiln_error *e) {
+static int evaluate(const kiln_problem *p, const kiln_source *source, int64_t batch, int64_t row,
+                    double *const *value, double *const *bound, kiln_error *e) {
     const int64_t cols = kiln_problem_get(p, "cols");
     double *in = calloc((size_t)p->n_operands * (size_t)cols, sizeof *in);
     kiln_bounded *result = calloc((size_t)p->n_operands * (size_t)cols, sizeof *result);
@@ -225,7 +225,7 @@ static int evaluate_row(const kiln_problem *p, const void *const *host, const do
     for (int i = 0; !status && i < p->n_operands; i++) {
         inputs[i] = in + i * cols;
         if (p->operand[i].output) out[statement_of(&p->body, i)] = result + i * cols;
-        else get_row(&p->operand[i], host[i], scalars ? scalars[i] : 0, row, in + i * cols);
+        else get_row(p, source, i, row, in + i * cols);
     }
     if (!status) status = kiln_body_eval(&p->body, inputs, 0, cols, FLOAT_ROUNDOFF, out, e);
     for (int i = 0, j = 0; !status && i < p->n_operands; i++) {
@@ -238,6 +238,13 @@ static int evaluate_row(const kiln_problem *p, const void *const *host, const do
     free(in);
     free(result);
     return status;
+}
+
+static int evaluate_row(const kiln_problem *p, const void *const *host, const double *scalars,
+                        int64_t batch, int64_t row, double *const *value, double *const *bound,
+                        kiln_error *e) {
+    const kiln_host_source in = kiln_source_host(p, host, scalars);
+    return evaluate(p, &in.source, batch, row, value, bound, e);
 }
 
 /* ---- sizes at which a winner is verified again */
@@ -280,6 +287,7 @@ const kiln_generator kiln_generator_map = {
     .bytes = bytes,
     .reference_source = reference_source,
     .reference_program = reference_program,
+    .evaluate = evaluate,
     .evaluate_row = evaluate_row,
     .features = features,
     .odd_sizes = odd_sizes,

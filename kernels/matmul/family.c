@@ -1,6 +1,6 @@
 /* What only the tuner knows of matmul: reference, cost, features, sizes to check again. */
 #include "kernels/emit.h"
-#include "kernels/matmul/matmul.h"
+#include "kernels/matmul/evaluate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,36 +28,7 @@ static double bytes(const kiln_problem *p) {
     return sum;
 }
 
-/* ---- the reference
- *
- * Bound of acc: ERROR_UNITS * sqrt(k) * 2^-24 * sum |a||b|. Rounding errors of a sum of k products
- * behave like a random walk: with probability 1 - 2 exp(-l^2 / 2) they stay below l sqrt(k) u times
- * that sum (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, 2019). l = 4
- * also covers tensor cores, which truncate instead of rounding and so err by 2 units at a time.
- *
- * Sums of e4m3 and e5m2 products may pass through a narrow accumulator; README.md derives what
- * narrow_count says: how many units of it a sum of k products may be off. */
-#define ERROR_UNITS 4.0
-#define FLOAT_ROUNDOFF 0x1p-24
-#define TINY 1.2e-38 /* what flushing a product to zero may cost */
-enum { NARROW_STEP = 32, NARROW_WINDOW = 128 };
-#define NARROW_UNIT 0x1p-13
-#define NARROW_SPREAD 2.0
-
-static bool narrow(const matmul *v) { return v->a == KILN_E4M3 || v->a == KILN_E5M2; }
-
-static double narrow_count(const matmul *v, double acc, double magnitude) {
-    double k = (double)v->k, one_sided = fmin(1, fabs(acc) / magnitude);
-    return 0.5 * (ceil(k / NARROW_STEP) + k * one_sided) + NARROW_SPREAD * sqrt(k) + 1;
-}
-
-/* unit: that of the narrow accumulator, 0 where there is none. */
-static double acc_error(const matmul *v, double acc, double magnitude, double unit) {
-    if (v->acc == KILN_I32) return v->plain && v->out == KILN_I32 ? 0 : FLOAT_ROUNDOFF * fabs(acc);
-    double error = ERROR_UNITS * sqrt((double)v->k) * FLOAT_ROUNDOFF * magnitude;
-    if (narrow(v)) error += unit * narrow_count(v, acc, magnitude);
-    return error + (double)v->k * TINY;
-}
+/* ---- the reference (its bounds: evaluate.h) */
 
 static bool on_cpu(const kiln_caps *caps) { return caps->kind == KILN_DEVICE_CPU; }
 
@@ -105,10 +76,10 @@ static void read_operand(kiln_text *out, const kiln_operand *o) {
 static void emit_error(kiln_text *out, const matmul *v) {
     if (v->acc != KILN_F32) {
         kiln_text_printf(out, "    const double acc_error = %s;\n",
-                         acc_error(v, 1, 1, 0) == 0 ? "0.0" : "U * fabs(acc)");
+                         kiln_matmul_acc_error(v, 1, 1, 0) == 0 ? "0.0" : "U * fabs(acc)");
         return;
     }
-    if (narrow(v))
+    if (kiln_matmul_narrow(v))
         kiln_text_printf(out,
                          "    const double one_sided = fmin(1.0, fabs(acc) / magnitude);\n"
                          "    const double count = 0.5 * (ceil((double)k / %d.0) + (double)k * "
@@ -117,7 +88,7 @@ static void emit_error(kiln_text *out, const matmul *v) {
     kiln_text_printf(out,
                      "    const double acc_error = %.1f * sqrt((double)k) * U * magnitude + "
                      "(double)k * %g%s;\n",
-                     ERROR_UNITS, TINY, narrow(v) ? " + narrow * count" : "");
+                     ERROR_UNITS, TINY, kiln_matmul_narrow(v) ? " + narrow * count" : "");
 }
 
 static bool of_row(const kiln_operand *o) { return o->output && !(o->axes & MATMUL_AXIS_N); }
@@ -216,7 +187,7 @@ static int reference_source(const kiln_problem *p, const kiln_caps *caps, kiln_t
                  {"TX", cpu ? 1 : 16},
                  {"TY", cpu ? 1 : 16},
                  {"SPREAD_THREADS", cpu ? 1 : 256},
-                 {"NARROW", narrow(&v)},
+                 {"NARROW", kiln_matmul_narrow(&v)},
                  {"NARROW_STEP", NARROW_STEP},
                  {"NARROW_WINDOW", v.fast ? 0 : NARROW_WINDOW}};
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
@@ -307,116 +278,6 @@ static int reference_program(const kiln_problem *p, const kiln_caps *caps, kiln_
     kiln_matmul_arg_workspace(l);
     kiln_matmul_arg_i64(l, spread / 2);
     return KILN_OK;
-}
-
-/* ---- the same for a row in C */
-
-static double element(const kiln_operand *o, const void *host, int64_t index) {
-    return kiln_type_read(o->type, (const char *)host + index * (int64_t)kiln_type_bytes(o->type));
-}
-
-/* What a narrow accumulator's unit follows from; reference.k.c has the same. */
-typedef struct extent {
-    double low, high, reach, largest;
-} extent;
-
-static void extend(extent *x, double sum, bool ends) {
-    x->low = fmin(x->low, sum);
-    x->high = fmax(x->high, sum);
-    if (!ends) return;
-    x->reach = fmax(x->reach, x->high - x->low);
-    x->low = x->high = sum;
-}
-
-static double narrow_unit(const matmul *v, const extent *x) {
-    return NARROW_UNIT * fmax(x->reach * (v->fast ? 1 : 2), x->largest);
-}
-
-/* After product l of every column. */
-static void extend_row(const matmul *v, int64_t l, const kiln_bounded *acc, extent *x) {
-    bool last = l + 1 == v->k, ends = last || (!v->fast && (l + 1) % NARROW_WINDOW == 0);
-    if (!narrow(v) || (!last && (l + 1) % NARROW_STEP)) return;
-    for (int64_t j = 0; j < v->n; j++) extend(&x[j], acc[j].value, ends);
-}
-
-static void multiply_row(const kiln_problem *p, const void *const *host, int64_t batch, int64_t row,
-                         kiln_bounded *acc, extent *extents) {
-    matmul v = kiln_matmul_view(p);
-    const kiln_operand *a = &p->operand[MATMUL_A], *b = &p->operand[MATMUL_B];
-    for (int64_t l = 0; l < v.k; l++) {
-        double x = element(a, host[MATMUL_A],
-                           batch * v.stride_a + (v.ta ? l * v.lda + row : row * v.lda + l));
-        for (int64_t j = 0; j < v.n; j++) {
-            double y = element(b, host[MATMUL_B],
-                               batch * v.stride_b + (v.tb ? j * v.ldb + l : l * v.ldb + j));
-            acc[j].value += x * y;
-            acc[j].error += fabs(x * y);
-            extents[j].largest = fmax(extents[j].largest, fabs(x * y));
-        }
-        extend_row(&v, l, acc, extents);
-    }
-    for (int64_t j = 0; j < v.n; j++)
-        acc[j].error = acc_error(&v, acc[j].value, acc[j].error, narrow_unit(&v, &extents[j]));
-}
-
-/* The elements of operand i that this row meets: n of them, or one. */
-static void gather(const kiln_problem *p, int i, const void *host, double scalar, int64_t batch,
-                   int64_t row, double *to) {
-    const kiln_operand *o = &p->operand[i];
-    bool m = o->axes & MATMUL_AXIS_M, n = o->axes & MATMUL_AXIS_N;
-    if (o->scalar) {
-        to[0] = (double)(float)scalar;
-        return;
-    }
-    int64_t at = batch * o->batch_stride + (m ? n ? row * o->ld : row : 0);
-    for (int64_t j = 0; j < (n ? o->cols : 1); j++) to[j] = element(o, host, at + j);
-}
-
-static int evaluate(const kiln_problem *p, const void *const *host, const double *scalars,
-                    int64_t batch, int64_t row, kiln_bounded *acc, extent *extents, double *in,
-                    kiln_bounded *store, double *const *value, double *const *bound,
-                    kiln_error *e) {
-    int64_t n = kiln_matmul_view(p).n;
-    const double *inputs[KILN_OPERANDS_MAX] = {NULL};
-    kiln_bounded *outputs[KILN_STATEMENTS_MAX] = {NULL};
-    int slot[KILN_OPERANDS_MAX] = {0}, slots = 0;
-    for (int i = MATMUL_EXTRA; i < p->n_operands; i++) {
-        inputs[i] = in + i * n;
-        if (!p->operand[i].output)
-            gather(p, i, host[i], scalars ? scalars[i] : 0, batch, row, in + i * n);
-    }
-    for (int i = MATMUL_OUT; i < p->n_operands; i++)
-        if (p->operand[i].output) slot[i] = slots++;
-    for (int s = 0; s < p->body.n_statements; s++)
-        if (p->body.statement[s].operand >= 0)
-            outputs[s] = store + slot[p->body.statement[s].operand] * n;
-    multiply_row(p, host, batch, row, acc, extents);
-    int status = kiln_body_eval(&p->body, inputs, acc, n, FLOAT_ROUNDOFF, outputs, e);
-    for (int i = MATMUL_OUT; i < p->n_operands && !status; i++)
-        for (int64_t j = 0; p->operand[i].output && j < p->operand[i].cols; j++) {
-            value[slot[i]][j] = store[slot[i] * n + j].value;
-            bound[slot[i]][j] = store[slot[i] * n + j].error;
-        }
-    return status;
-}
-
-static int evaluate_row(const kiln_problem *p, const void *const *host, const double *scalars,
-                        int64_t batch, int64_t row, double *const *value, double *const *bound,
-                        kiln_error *e) {
-    size_t n = (size_t)kiln_matmul_view(p).n;
-    kiln_bounded *acc = calloc(n, sizeof *acc);
-    extent *extents = calloc(n, sizeof *extents);
-    double *in = calloc(n * KILN_OPERANDS_MAX, sizeof *in);
-    kiln_bounded *store = calloc(n * KILN_OPERANDS_MAX, sizeof *store);
-    int status =
-        acc && extents && in && store
-            ? evaluate(p, host, scalars, batch, row, acc, extents, in, store, value, bound, e)
-            : kiln_fail(e, KILN_NO_MEMORY, "no memory to evaluate a row of matmul");
-    free(acc);
-    free(extents);
-    free(in);
-    free(store);
-    return status;
 }
 
 /* ---- features for the cost model: fixed names, 0 where a variant has no such thing */
@@ -591,7 +452,8 @@ const kiln_generator kiln_generator_matmul = {
     .bytes = bytes,
     .reference_source = reference_source,
     .reference_program = reference_program,
-    .evaluate_row = evaluate_row,
+    .evaluate = kiln_matmul_evaluate,
+    .evaluate_row = kiln_matmul_evaluate_row,
     .features = features,
     .odd_sizes = odd_sizes,
 };
