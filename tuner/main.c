@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 enum { EXIT_BAD = 2, EXIT_INTERRUPTED = 130 };
+static const double FINISH_SHARE = 0.005; /* expected gain below which a problem is finished */
 
 static const char help[] =
     "Kiln tunes GPU kernels and ships them.\n"
@@ -49,6 +50,10 @@ static const char help[] =
     "  --strategy S   model, evolve, random, exhaustive (default model)\n"
     "  --seed N       of data and search (default 1)\n"
     "  --trials N     at most this many per problem\n"
+    "  --finish P     a problem is finished when 32 more trials are expected to gain less than P\n"
+    "                 percent (default 0.5; 0: the budget is used up). After a first share for "
+    "each,\n"
+    "                 time goes where weight x seconds x expected gain is largest\n"
     "  --regime R     cold (default: operands rotate through memory) or hot (caches warm)\n"
     "  --no-vendor    do not measure OpenBLAS, CLBlast, cuBLASLt beside ours\n"
     "  --quiet        nothing but errors\n"
@@ -142,6 +147,14 @@ static bool parse_count(const char *text, int64_t *out) {
     return end != text && !*end && !errno && v >= 0;
 }
 
+/* "0.5" and "0.5%" are the share 0.005. */
+static bool parse_percent(const char *text, double *out) {
+    char *end;
+    double v = strtod(text, &end);
+    *out = v / 100;
+    return end != text && (!*end || !strcmp(end, "%")) && v >= 0 && v <= 100;
+}
+
 /* A list of stages with commas, none unknown. */
 static bool stages_known(const char *list) {
     static const char *const known[] = {"space", "source", "asm", "launch", "record"};
@@ -164,6 +177,7 @@ enum {
     OPT_STRATEGY,
     OPT_SEED,
     OPT_TRIALS,
+    OPT_FINISH,
     OPT_REGIME,
     OPT_NO_VENDOR,
     OPT_QUIET,
@@ -211,6 +225,10 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_TRIALS:
         if (!parse_count(arg, &o->session.max_trials))
             return usage("--trials takes a whole number, not", arg);
+        return 0;
+    case OPT_FINISH:
+        if (!parse_percent(arg, &o->session.finish))
+            return usage("--finish takes a percentage from 0 to 100, not", arg);
         return 0;
     case OPT_REGIME:
         if (strcmp(arg, "hot") && strcmp(arg, "cold"))
@@ -284,6 +302,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"strategy", 1, 0, OPT_STRATEGY},
                                           {"seed", 1, 0, OPT_SEED},
                                           {"trials", 1, 0, OPT_TRIALS},
+                                          {"finish", 1, 0, OPT_FINISH},
                                           {"regime", 1, 0, OPT_REGIME},
                                           {"no-vendor", 0, 0, OPT_NO_VENDOR},
                                           {"quiet", 0, 0, OPT_QUIET},
@@ -305,6 +324,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                .strategy = "model",
                                .budget = 300,
                                .seed = 1,
+                               .finish = FINISH_SHARE,
                                .vendors = true},
                    .seconds = 0.3,
                    .seeds = 25};
@@ -336,6 +356,8 @@ static void note_command(kiln_session *s, const options *o, bool given) {
     if (o->session.hot) kiln_text_add(&t, " --regime hot");
     if (o->session.max_trials)
         kiln_text_printf(&t, " --trials %lld", (long long)o->session.max_trials);
+    if (o->session.finish != FINISH_SHARE)
+        kiln_text_printf(&t, " --finish %g", 100 * o->session.finish);
     if (!o->session.vendors) kiln_text_add(&t, " --no-vendor");
     if (!given) kiln_text_printf(&t, " --suite %s", suite_name(o));
     for (int i = 0; given && i < o->n_words; i++) kiln_text_add(&t, " "), quote(&t, o->words[i]);

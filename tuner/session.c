@@ -1,7 +1,9 @@
 #include "tuner/session.h"
 
 #include "base/hash.h"
+#include "tuner/candidates.h"
 #include "tuner/topology.h"
+#include "tuner/tune.h"
 #include "tuner/unit.h"
 
 #include <errno.h>
@@ -118,10 +120,11 @@ static int add_problem(kiln_session *s, const char *text, double weight, kiln_er
 static void name_session(kiln_session *s) {
     kiln_text t = {0};
     uint8_t digest[32];
-    kiln_text_printf(&t, "%s\n%s %.3f %llu %d %lld %d\n", s->identity, s->options.strategy,
+    kiln_text_printf(&t, "%s\n%s %.3f %llu %d %lld %d %g\n", s->identity, s->options.strategy,
                      s->options.budget, (unsigned long long)s->options.seed, s->options.hot,
-                     (long long)s->options.max_trials, s->options.vendors);
-    for (int i = 0; i < s->n_results; i++) kiln_text_printf(&t, "%s\n", s->result[i].text);
+                     (long long)s->options.max_trials, s->options.vendors, s->options.finish);
+    for (int i = 0; i < s->n_results; i++)
+        kiln_text_printf(&t, "%g %s\n", s->result[i].weight, s->result[i].text);
     kiln_sha256_of(kiln_text_get(&t), t.size, digest);
     kiln_hex(digest, 8, s->id);
     kiln_text_free(&t);
@@ -294,6 +297,24 @@ int kiln_session_compile(kiln_session *s, const char *problem, const char *sched
     return status;
 }
 
+/* ---- compiled units, by the hash of a program's source ---- */
+
+static char *unit_key(kiln_session *s, const char *source) {
+    return kiln_arena_printf(&s->arena, "unit/%s/%s/%s/%s", s->identity, s->caps.driver,
+                             s->caps.compiler, source);
+}
+
+int kiln_session_keep_unit(kiln_session *s, const char *source, const char *unit, kiln_error *e) {
+    char *key = unit_key(s, source);
+    return key ? kiln_store_put(s->store, key, unit, e) : KILN_OK;
+}
+
+const char *kiln_session_find_unit(kiln_session *s, const char *source) {
+    const char *unit = *source ? kiln_store_get(s->store, unit_key(s, source), &s->arena) : NULL;
+    char *path = unit ? kiln_arena_printf(&s->arena, "%s/%s.bin", s->cache, unit) : NULL;
+    return path && !access(path, R_OK) ? unit : NULL;
+}
+
 /* ---- the run ---- */
 
 static void measure_copy(kiln_session *s) {
@@ -388,51 +409,278 @@ void kiln_session_note_time(kiln_session *s) {
     if (kiln_now() - s->noted > 5) remember_time(s);
 }
 
+/* The best trial of earlier runs and the generic kernel: a session that is stopped before it comes
+ * to a problem has them all the same. */
+typedef struct earlier {
+    kiln_session *s;
+    kiln_result *r;
+    const char *generic;
+} earlier;
+
+static int earlier_visit(void *context, int64_t id, const kiln_record *r) {
+    earlier *c = context;
+    (void)id;
+    bool right = r->outcome == KILN_OUTCOME_OK && r->median > 0;
+    if (right && (!c->r->have_winner || r->median < c->r->winner.median)) {
+        c->r->winner = keep_record(c->s, r);
+        c->r->have_winner = true;
+    }
+    bool timed = right || r->outcome == KILN_OUTCOME_SLOW;
+    if (timed && c->generic && !strcmp(r->schedule, c->generic))
+        c->r->generic_suffix = keep(c->s, r->source);
+    return 0;
+}
+
+static void recall_earlier(kiln_session *s, kiln_result *r) {
+    kiln_schedule generic;
+    kiln_text text = {0};
+    if (kiln_generic_schedule(&r->problem, &s->caps, &generic)) kiln_schedule_print(&generic, &text);
+    earlier c = {.s = s, .r = r, .generic = text.size ? kiln_text_get(&text) : NULL};
+    kiln_query q = {.problem = r->text,
+                    .device = s->identity,
+                    .phase = "search",
+                    .protocol = s->options.hot ? "hot/1" : "cold/1"};
+    kiln_store_each(s->store, &q, earlier_visit, &c, NULL);
+    kiln_text_free(&text);
+    const char *unit = r->have_winner ? kiln_session_find_unit(s, r->winner.source) : NULL;
+    if (unit) r->unit = keep(s, unit), r->suffix = keep(s, r->winner.source);
+    const char *other = r->generic_suffix ? kiln_session_find_unit(s, r->generic_suffix) : NULL;
+    r->generic_unit = other ? keep(s, other) : NULL;
+}
+
+/* ---- the portfolio ---- */
+
+enum { VISIT_SECONDS = 3, SETUPS_OF_A_VISIT = 4, SHARE_MIN = 3 };
+static const double FINALS_SHARE = 0.2; /* of a problem's time: finals and odd sizes */
+
+/* A problem's place in it. */
+typedef struct place {
+    kiln_result *r;
+    kiln_tuning *t; /* NULL: not open (any more) */
+    kiln_stake stake;
+    double share, spent; /* seconds: its even share of the budget; what its search has had */
+    bool over;
+} place;
+
+typedef struct portfolio {
+    kiln_session *s;
+    int n, current; /* current: which the measuring worker is set up for, -1 none */
+    place place[KILN_PROBLEMS_MAX];
+} portfolio;
+
+/* Time kept for a problem's finals. */
+static double reserve(const place *x) {
+    double most = FINALS_SHARE * x->share, rounds = 450 * x->stake.seconds;
+    double likely = 2 + 2 * x->stake.setup_seconds + rounds;
+    return x->stake.seconds > 0 && likely < most ? likely : most;
+}
+
+/* Seconds left for searching. */
+static double time_left(const portfolio *p) {
+    double left = p->s->end - kiln_now();
+    for (int i = 0; i < p->n; i++)
+        if (!p->place[i].over) left -= reserve(&p->place[i]);
+    return left;
+}
+
+static void say_head(portfolio *p, const place *x, const char *what) {
+    kiln_progress_say(&p->s->progress, "[%d/%d] %s%s", (int)(x->r - p->s->result) + 1,
+                      p->s->n_results, x->r->text, what);
+}
+
+static void say_visit(portfolio *p, const place *x) {
+    if (!x->r->have_winner || p->n < 2) return;
+    kiln_progress_say(&p->s->progress,
+                      "  %.4g ms after %lld trials; %d more are expected to gain %.2g %%",
+                      x->r->winner.median * 1e3, (long long)x->r->trials, KILN_HORIZON,
+                      100 * x->stake.gain);
+}
+
 static void say_result(kiln_session *s, const kiln_result *r) {
     if (r->failure || !r->have_winner) {
         kiln_progress_say(&s->progress, "  no winner: %s", r->failure ? r->failure : "not reached");
         return;
     }
-    kiln_progress_say(&s->progress, "  %.4g ms, %lld trials of %lld legal: %s",
+    kiln_progress_say(&s->progress, "  %.4g ms, %lld trials of %lld legal%s%s: %s",
                       r->winner.median * 1e3, (long long)r->trials, (long long)r->space,
-                      r->winner.schedule);
+                      r->ended ? ", " : "", r->ended ? r->ended : "", r->winner.schedule);
+}
+
+static void close_place(place *x) {
+    if (x->t) kiln_tuning_close(x->t);
+    x->t = NULL;
+}
+
+/* A problem is over: with its winner, or why it has none. What is wrong with it alone is no reason to
+ * leave the others; anything else is returned. */
+static int settle(portfolio *p, place *x, int status, const kiln_error *why, kiln_error *e) {
+    kiln_session *s = p->s;
+    bool alone = status == KILN_UNSUPPORTED || status == KILN_WRONG || status == KILN_DRIVER ||
+                 status == KILN_TIMEOUT || status == KILN_COMPILE;
+    close_place(x);
+    x->over = true;
+    p->current = -1;
+    if (kiln_interrupted) return status;
+    if (status && !alone && e) *e = *why;
+    if (status && !alone) return status;
+    if (status && x->r->have_winner)
+        kiln_progress_say(&s->progress,
+                          "  no finals (%s): the best of the search stands, and the same command "
+                          "tries them again",
+                          why->text);
+    else if (status)
+        x->r->failure = keep(s, why->text);
+    remember_result(s, x->r);
+    say_result(s, x->r);
+    remember_time(s);
+    return KILN_OK;
+}
+
+/* Searches are kept between visits while there is room: else those are forgotten that are likely to
+ * be visited last; the store holds what they have learnt. */
+static void keep_within_memory(portfolio *p) {
+    int64_t most = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 8;
+    for (;;) {
+        int64_t held = 0;
+        place *least = NULL;
+        for (int i = 0; i < p->n; i++) {
+            place *x = &p->place[i];
+            if (!x->t) continue;
+            held += kiln_tuning_bytes(x->t);
+            if (i == p->current) continue;
+            if (!least || kiln_stake_value(&x->stake, false) < kiln_stake_value(&least->stake, false))
+                least = x;
+        }
+        if (held <= most || !least) return;
+        close_place(least);
+    }
+}
+
+static int open_place(portfolio *p, place *x, kiln_error *e) {
+    if (!x->t) x->t = kiln_tuning_open(p->s, x->r, e);
+    return x->t ? KILN_OK : e->status;
+}
+
+static int visit(portfolio *p, place *x, const kiln_visit *v, kiln_error *e) {
+    kiln_error why = {0};
+    double begun = kiln_now();
+    int status = open_place(p, x, &why);
+    if (!status) status = kiln_tuning_visit(x->t, v, &why);
+    if (kiln_interrupted) return status;
+    if (status) return settle(p, x, status, &why, e);
+    p->current = (int)(x - p->place);
+    x->spent += kiln_now() - begun;
+    x->stake = kiln_tuning_stake(x->t);
+    x->stake.left = (1 - FINALS_SHARE) * x->share - x->spent;
+    remember_time(p->s);
+    say_visit(p, x);
+    keep_within_memory(p);
+    return KILN_OK;
+}
+
+static int finish(portfolio *p, place *x, kiln_error *e) {
+    kiln_error why = {0};
+    if (p->n > 1) say_head(p, x, ": finals");
+    int status = open_place(p, x, &why);
+    if (!status) status = kiln_tuning_finish(x->t, FINALS_SHARE * x->share + 2, &why);
+    return settle(p, x, status, &why, e);
+}
+
+/* Starts and a batch for everyone, within its even share. A problem that is alone gets all at once. */
+static int first_visits(portfolio *p, kiln_error *e) {
+    int status = KILN_OK;
+    double weight_left = 0;
+    for (int i = 0; i < p->n; i++) weight_left += p->place[i].r->weight;
+    for (int i = 0; i < p->n && !status && !kiln_interrupted; i++) {
+        place *x = &p->place[i];
+        double slice = time_left(p) * x->r->weight / weight_left;
+        /* a resumed session past its budget still finishes each problem */
+        if (slice < (1 - FINALS_SHARE) * SHARE_MIN) slice = (1 - FINALS_SHARE) * SHARE_MIN;
+        kiln_visit v = {.least = slice, .most = slice, .first = p->n > 1};
+        weight_left -= x->r->weight;
+        say_head(p, x, "");
+        status = visit(p, x, &v, e);
+    }
+    return status;
+}
+
+static int choose(const portfolio *p, double *rival) {
+    kiln_stake stake[KILN_PROBLEMS_MAX];
+    for (int i = 0; i < p->n; i++) {
+        stake[i] = p->place[i].stake;
+        stake[i].finished |= p->place[i].over;
+    }
+    return kiln_portfolio_next(stake, p->n, p->current, rival);
+}
+
+/* Finals of what is finished, as soon as it is: what they leave of their time is for the others. */
+static int finish_finished(portfolio *p, kiln_error *e) {
+    int status = KILN_OK;
+    for (int i = 0; i < p->n && !status && !kiln_interrupted; i++)
+        if (!p->place[i].over && p->place[i].stake.finished) status = finish(p, &p->place[i], e);
+    return status;
+}
+
+/* Where time is worth most, until it is used up or everything is finished. */
+static int further_visits(portfolio *p, kiln_error *e) {
+    int status = finish_finished(p, e);
+    while (!status && !kiln_interrupted) {
+        double rival, left = time_left(p);
+        int i = choose(p, &rival);
+        if (i < 0) break;
+        place *x = &p->place[i];
+        double setup = i == p->current ? 0 : x->stake.setup_seconds;
+        double least = setup * SETUPS_OF_A_VISIT;
+        if (left < setup + 1) break;
+        if (least < VISIT_SECONDS) least = VISIT_SECONDS;
+        if (!(x->stake.seconds > 0) && left > x->stake.left) left = x->stake.left;
+        kiln_visit v = {.least = least, .most = left, .rival = rival};
+        say_head(p, x, " goes on");
+        status = visit(p, x, &v, e);
+        if (!status) status = finish_finished(p, e);
+    }
+    return status;
+}
+
+static portfolio *open_portfolio(kiln_session *s) {
+    portfolio *p = kiln_arena_alloc(&s->arena, sizeof *p);
+    double weight = 0, seconds = s->end - kiln_now();
+    if (!p) return NULL;
+    *p = (portfolio){.s = s, .current = -1};
+    for (int i = 0; i < s->n_results; i++)
+        if (!s->result[i].finished) p->place[p->n++].r = &s->result[i];
+    for (int i = 0; i < p->n; i++) weight += p->place[i].r->weight;
+    for (int i = 0; i < p->n; i++) {
+        place *x = &p->place[i];
+        x->share = seconds * x->r->weight / weight;
+        if (x->share < SHARE_MIN) x->share = SHARE_MIN;
+    }
+    return p;
+}
+
+static int run_portfolio(portfolio *p, kiln_error *e) {
+    int status = first_visits(p, e);
+    if (!status) status = further_visits(p, e);
+    for (int i = 0; i < p->n && !status && !kiln_interrupted; i++)
+        if (!p->place[i].over) status = finish(p, &p->place[i], e);
+    for (int i = 0; i < p->n; i++) close_place(&p->place[i]);
+    return status;
 }
 
 int kiln_session_run(kiln_session *s, kiln_error *e) {
+    int unfinished = 0;
     s->start = s->noted = kiln_now();
-    double weight_left = 0, end = s->start + s->options.budget - s->spent;
-    for (int i = 0; i < s->n_results; i++)
-        if (!recall_result(s, &s->result[i])) weight_left += s->result[i].weight;
-    if (weight_left > 0) measure_copy(s);
-    int status = KILN_OK;
-    for (int i = 0; i < s->n_results && !status && !kiln_interrupted; i++) {
+    s->end = s->start + s->options.budget - s->spent;
+    for (int i = 0; i < s->n_results; i++) {
         kiln_result *r = &s->result[i];
-        if (r->finished) continue;
-        double share = (end - kiln_now()) * r->weight / weight_left;
-        weight_left -= r->weight;
-        if (share < 3)
-            share = 3; /* a resumed session past its budget still finishes each problem */
-        kiln_progress_say(&s->progress, "[%d/%d] %s", i + 1, s->n_results, r->text);
-        kiln_error why = {0};
-        status = kiln_tune_problem(s, r, kiln_now() + share, &why);
-        if (kiln_interrupted) break;
-        if (status == KILN_UNSUPPORTED || status == KILN_WRONG || status == KILN_DRIVER ||
-            status == KILN_TIMEOUT || status == KILN_COMPILE) {
-            /* this problem cannot be done here, or its finals failed; the others can */
-            if (r->have_winner)
-                kiln_progress_say(&s->progress,
-                                  "  no finals (%s): the best of the search stands, and "
-                                  "the same command tries them again",
-                                  why.text);
-            else
-                r->failure = kiln_arena_strdup(&s->arena, why.text);
-            status = KILN_OK;
-        } else if (status && e)
-            *e = why;
-        if (!status) remember_result(s, r);
-        if (!status) say_result(s, r);
-        remember_time(s);
+        if (recall_result(s, r)) continue;
+        recall_earlier(s, r);
+        unfinished++;
     }
+    if (unfinished) measure_copy(s);
+    portfolio *p = open_portfolio(s);
+    int status = p ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a session");
+    if (!status && unfinished) status = run_portfolio(p, e);
     remember_time(s);
     if (kiln_interrupted && !status) status = kiln_fail(e, KILN_INTERRUPTED, "interrupted");
     return kiln_interrupted ? KILN_INTERRUPTED : status;

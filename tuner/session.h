@@ -98,6 +98,10 @@ int kiln_session_compile(kiln_session *s, const char *problem, const char *sched
 /* Stores the time spent, every few seconds: a session that is killed has used up its budget, too.
  */
 void kiln_session_note_time(kiln_session *s);
+/* The compiled unit that holds the program of this source hash: remembered, and found again by a later
+ * session on the same device, driver and compiler (NULL: not there). The name lives in the arena. */
+int kiln_session_keep_unit(kiln_session *s, const char *source, const char *unit, kiln_error *e);
+const char *kiln_session_find_unit(kiln_session *s, const char *source);
 /* Sends one request to the measuring worker and waits; starts it anew when it died. */
 int kiln_session_ask(kiln_session *s, json_t *request, double seconds, json_t **reply,
                      kiln_error *e);

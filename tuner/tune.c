@@ -115,24 +115,15 @@ static void learn(search *f, int64_t point, const kiln_record *r) {
     f->s->time_search += kiln_now() - start;
 }
 
-/* Where the compiled unit of a program is; a later run of the command need not compile it again. */
-static char *unit_key(search *f, const char *suffix) {
-    const kiln_caps *c = &f->s->caps;
-    return kiln_arena_printf(&f->s->arena, "unit/%s/%s/%s/%s", f->s->identity, c->driver,
-                             c->compiler, suffix);
-}
-
+/* A later run of the command need not compile it again. */
 static int keep_unit(search *f, const item *it, const kiln_record *r, kiln_error *e) {
     bool right = r->outcome == KILN_OUTCOME_OK || r->outcome == KILN_OUTCOME_SLOW;
-    char *key = right && it->unit[0] ? unit_key(f, it->suffix) : NULL;
-    return key ? kiln_store_put(f->s->store, key, it->unit, e) : KILN_OK;
+    return right && it->unit[0] ? kiln_session_keep_unit(f->s, it->suffix, it->unit, e) : KILN_OK;
 }
 
 static void recall_unit(search *f, known *k, const char *suffix) {
-    const char *unit =
-        *suffix ? kiln_store_get(f->s->store, unit_key(f, suffix), &f->s->arena) : NULL;
-    char *path = unit ? kiln_arena_printf(&f->s->arena, "%s/%s.bin", f->s->cache, unit) : NULL;
-    if (!path || access(path, R_OK)) return;
+    const char *unit = kiln_session_find_unit(f->s, suffix);
+    if (!unit) return;
     snprintf(k->unit, sizeof k->unit, "%s", unit);
     snprintf(k->suffix, sizeof k->suffix, "%s", suffix);
 }
@@ -532,7 +523,8 @@ static const char *why_finished(search *f) {
 }
 
 kiln_stake kiln_tuning_stake(search *f) {
-    int64_t n = f->r->trials - f->earlier;
+    /* what is compiled and waits is nearly a trial */
+    int64_t n = f->r->trials - f->earlier + count(f, READY);
     double guess = f->s->caps.shared_host ? 1 : 0.1;
     return (kiln_stake){.weight = f->r->weight,
                         .seconds = f->best > 0 ? f->best : 0,

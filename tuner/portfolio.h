@@ -1,0 +1,49 @@
+/* The portfolio: which problem of a session gets the next stretch of time. Pure arithmetic.
+ *
+ * After a first share for everyone, a second of tuning is worth
+ *
+ *     weight x seconds so far x expected relative improvement / the time that it takes
+ *
+ * in seconds of kernels saved, and the problem where it is worth most comes next. A problem is
+ * finished when KILN_HORIZON further trials are expected to improve it by less than a stated share
+ * (--finish). The expectation is the strategy's where it has one, else that of the records below. */
+#ifndef KILN_TUNER_PORTFOLIO_H
+#define KILN_TUNER_PORTFOLIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Trials that an expectation looks ahead; and before so many nothing is finished: neither a model nor
+ * a history can tell. */
+enum { KILN_HORIZON = 32, KILN_TRIALS_MIN = 32 };
+
+/* What a problem is known to be worth. */
+typedef struct kiln_stake {
+    double weight;        /* how much a second of it counts */
+    double seconds;       /* of the best so far; 0: nothing is right yet */
+    double gain;          /* expected relative improvement by KILN_HORIZON trials */
+    double trial_seconds; /* of a trial, all told */
+    double setup_seconds; /* before the first trial of a visit */
+    double left;          /* seconds it may use while nothing is right */
+    bool finished;
+} kiln_stake;
+
+/* Kernel seconds saved per second of tuning. `here`: it is set up already. A problem of which nothing
+ * is right yet comes before all others while it has time left; 0 when finished. */
+double kiln_stake_value(const kiln_stake *k, bool here);
+/* Index of the stake worth most, -1 when all are finished or worth nothing; the first of equals.
+ * `current` is set up already (-1: none). *rival is what a second is worth at the best other. */
+int kiln_portfolio_next(const kiln_stake *k, int n, int current, double *rival);
+
+/* Steps by which the best improved, and what they promise. Under trials that are as good as each
+ * other, n more after N set a new best ln((N + n) / N) times; each is taken to be as large as the
+ * last three were on average (one of KILN_FIRST_STEP before there is any). */
+typedef struct kiln_steps {
+    double last[3]; /* relative */
+    int n;
+} kiln_steps;
+#define KILN_FIRST_STEP 0.05
+void kiln_steps_add(kiln_steps *s, double best, double better);
+double kiln_steps_gain(const kiln_steps *s, int64_t trials, int further);
+
+#endif
