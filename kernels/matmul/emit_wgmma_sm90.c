@@ -54,6 +54,17 @@ static bool can_store(const kiln_problem *p, const kiln_caps *caps) {
 /* With few rows every element of b is read once: it would only push a out of the L2 cache. */
 static bool streams_b(const matmul *v) { return v->m <= 64; }
 
+/* Rows of 128 bytes that begin inside a line of the cache come slowly; packed ones do not. */
+static bool slow_row(const matmul *v, int64_t ld, bool packed) {
+    return !packed && ld * (int64_t)kiln_type_bytes(v->a) % 128;
+}
+
+/* Then more blocks should share what one of them loads. */
+static bool slow_rows(const kiln_problem *p) {
+    matmul v = kiln_matmul_view(p);
+    return slow_row(&v, v.lda, must_pack(p, MATMUL_A)) || slow_row(&v, v.ldb, must_pack(p, MATMUL_B));
+}
+
 /* ---- the space: many combinations are illegal, which costs nothing */
 
 static kiln_knob_values y_sides(const kiln_problem *p, const kiln_caps *caps, bool swap);
@@ -131,6 +142,9 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     if (v.m <= 64) { /* the shared tile would be the small one */
         ADD(out, "cluster_m", 1);
         ADD(out, "cluster_n", 1);
+    } else if (slow_rows(p)) {
+        ADD(out, "cluster_m", 1, 2, 4);
+        ADD(out, "cluster_n", 1, 2, 4);
     } else {
         ADD(out, "cluster_m", 1, 2);
         ADD(out, "cluster_n", 1, 2);
@@ -179,9 +193,8 @@ typedef struct tile {
     bool swap, pingpong, tma_store;
 } tile;
 
-/* Rows of 128 bytes that begin inside a line of the cache come slowly; packed ones do not. */
 static double l2_rate(const matmul *v, int64_t ld, bool packed) {
-    return packed || ld * (int64_t)kiln_type_bytes(v->a) % 128 == 0 ? L2 : L2_ACROSS;
+    return slow_row(v, ld, packed) ? L2_ACROSS : L2;
 }
 
 static tile tile_of(const kiln_schedule *s, const matmul *v) {
@@ -322,22 +335,23 @@ static void consider_sharing(candidate c, const kiln_problem *p, const kiln_caps
     if (c.split > 1) consider(&c, p, caps, least, best);
 }
 
-/* x: the side of 64, y: the side of 8. Alone and in pairs; each consumer with a tile of its own (0)
+/* x: the side of 64, y: the side of 8. Alone and in clusters; each consumer with a tile of its own (0)
  * or 1 to 3 that share one. Longer lines pay where memory decides. */
 static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const kiln_caps *caps,
                           double *least, kiln_schedule *best) {
-    static const int pairs[][2] = {{1, 1}, {2, 1}, {1, 2}};
+    static const int clusters[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {4, 1}, {1, 4}};
     matmul v = kiln_matmul_view(p);
+    int most = slow_rows(p) ? 6 : 3;
     for (int slabs = 1; slabs <= (v.m > 128 && v.n > 128 ? 1 : 2); slabs++)
         for (int sharers = 0; sharers <= 3; sharers++)
-            for (int pair = 0; pair < 3; pair++) {
+            for (int cluster = 0; cluster < most; cluster++) {
                 candidate c = {.tm = swap ? y : x,
                                .tn = swap ? x : y,
                                .consumers = sharers ? sharers : 2,
                                .pingpong = !sharers,
                                .swap = swap,
-                               .cluster_m = pairs[pair][0],
-                               .cluster_n = pairs[pair][1],
+                               .cluster_m = clusters[cluster][0],
+                               .cluster_n = clusters[cluster][1],
                                .slabs = slabs};
                 if (x % (64 * (sharers ? sharers : 1)) == 0)
                     consider_sharing(c, p, caps, least, best);
@@ -465,6 +479,9 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish", finish_columns(s));
     if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value(out, p, "value", 2);
+    kiln_matmul_emit_ahead_facts(out, &undefs, p);
+    if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value_ahead(out, p, "value", 2);
+    else kiln_matmul_emit_epilogue_ahead(out, p, "finish", finish_columns(s));
     emit_wgmma(out, &v, s);
     for (int i = 0; i < (int)(sizeof layers / sizeof *layers); i++) {
         char path[64];
