@@ -80,6 +80,22 @@ enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 /* The place of a field in a record; constness is the caller's matter. */
 #define AT(type, r, f) (*(type *)((char *)(uintptr_t)(r) + (f)->offset))
 
+/* ---- blank records */
+
+static void set_default(const field *f, kiln_record *r) {
+    if (f->kind == TEXT || f->kind == REQUIRED) AT(const char *, r, f) = "";
+    if (f->kind == INT) AT(int, r, f) = f->fallback;
+}
+
+kiln_record kiln_record_blank(void) {
+    kiln_record r = {0};
+    for (const field *f = fields; f < fields + N_FIELDS; f++) {
+        set_default(f, &r);
+        if (f->kind == REQUIRED) AT(const char *, &r, f) = "-";
+    }
+    return r;
+}
+
 /* ---- printing */
 
 /* Length of the UTF-8 sequence at s, 0 when malformed (overlong, surrogate, truncated). */
@@ -298,11 +314,6 @@ static int parse_field(const field *f, const json_t *v, kiln_record *r, kiln_are
         return parse_seed(f, v, &AT(uint64_t, r, f), e);
     }
     return 0;
-}
-
-static void set_default(const field *f, kiln_record *r) {
-    if (f->kind == TEXT || f->kind == REQUIRED) AT(const char *, r, f) = "";
-    if (f->kind == INT) AT(int, r, f) = f->fallback;
 }
 
 static int parse_samples(const json_t *v, kiln_record *r, kiln_arena *arena, kiln_error *e) {

@@ -63,6 +63,10 @@ typedef struct kiln_record {
     double vendor_ratio, vendor_ratio_low, vendor_ratio_high;
 } kiln_record;
 
+/* A record of which nothing is known yet: "-" for the texts that every record must have, "" for the
+ * others, numbers that are not known as such. */
+kiln_record kiln_record_blank(void);
+
 /* One line without the newline; fields at their default (empty, 0, unknown) are left out. Bytes
  * that are not UTF-8 (a compiler's words) become U+FFFD, and a NaN or infinite number the largest
  * finite one, because JSON has neither: everything else reads back equal. */

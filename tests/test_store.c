@@ -43,22 +43,15 @@ static const char *in_scratch(const char *name) {
 }
 
 static kiln_record record(const char *problem, const char *schedule, double seconds) {
-    return (kiln_record){.problem = problem,
-                         .schedule = schedule,
-                         .device = "device A",
-                         .source = "00ff",
-                         .protocol = "cold/1",
-                         .phase = "search",
-                         .median = seconds,
-                         .p05 = seconds,
-                         .p95 = seconds,
-                         .registers = -1,
-                         .local_bytes = -1,
-                         .shared_bytes = -1,
-                         .blocks_per_unit = -1,
-                         .clock_mhz = -1,
-                         .temperature_c = -1,
-                         .power_w = -1};
+    kiln_record r = kiln_record_blank();
+    r.problem = problem;
+    r.schedule = schedule;
+    r.device = "device A";
+    r.source = "00ff";
+    r.protocol = "cold/1";
+    r.phase = "search";
+    r.median = r.p05 = r.p95 = seconds;
+    return r;
 }
 
 static kiln_store *opened(const char *path, bool read_only) {

@@ -778,7 +778,7 @@ int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error 
     if (want > 1 && b->target->record_begin && want < b->n_sets) want = b->n_sets;
     s->batch = want > SETS_MAX ? SETS_MAX : (int)want;
     double sample = kiln_bench_sample(b, s, e);
-    *seconds = sample * s->batch;
+    *seconds = fmin(sample, estimate) * s->batch; /* one of the two may have met a hiccup */
     return sample < 0 ? e->status : KILN_OK;
 }
 

@@ -7,14 +7,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { ROWS = 3, COLS = 3, ROW_PRODUCTS = 1 << 24 };
+enum { ROWS = 3, COLS = 3, ROW_PRODUCTS = 1 << 27 };
 
 typedef struct sampler {
     kiln_problem *p;
     kiln_library_entry *entry;
     kiln_library_sample *out;
-    void *host[KILN_OPERANDS_MAX];
-    double scalar[KILN_OPERANDS_MAX];
+    kiln_input input;
     double *value[KILN_OPERANDS_MAX], *bound[KILN_OPERANDS_MAX];
 } sampler;
 
@@ -25,23 +24,16 @@ static int64_t widest(const kiln_problem *p) {
     return most;
 }
 
-static int make_operands(sampler *s, kiln_error *e) {
+static int open_sampler(sampler *s, kiln_error *e) {
     int outputs = 0;
     for (int i = 0; i < s->p->n_operands; i++) {
-        const kiln_operand *o = &s->p->operand[i];
-        if (o->scalar) s->scalar[i] = kiln_input_scalar(s->entry->seed, i);
-        if (o->output) {
-            s->value[outputs] = malloc((size_t)widest(s->p) * sizeof(double));
-            s->bound[outputs] = malloc((size_t)widest(s->p) * sizeof(double));
-            if (!s->value[outputs] || !s->bound[outputs++])
-                return kiln_fail(e, KILN_NO_MEMORY, "no memory for test vectors");
-        } else if (!o->scalar) {
-            s->host[i] = malloc((size_t)kiln_operand_bytes(o));
-            if (!s->host[i]) return kiln_fail(e, KILN_NO_MEMORY, "no memory for test vectors");
-            kiln_input_fill(o, s->entry->seed, i, s->host[i]);
-        }
+        if (!s->p->operand[i].output) continue;
+        s->value[outputs] = malloc((size_t)widest(s->p) * sizeof(double));
+        s->bound[outputs] = malloc((size_t)widest(s->p) * sizeof(double));
+        if (!s->value[outputs] || !s->bound[outputs++])
+            return kiln_fail(e, KILN_NO_MEMORY, "no memory for test vectors");
     }
-    return 0;
+    return kiln_input_open(&s->input, s->p, s->entry->seed, e);
 }
 
 /* How far a right result may be: the computation's bound and the rounding of the output's type. */
@@ -73,7 +65,7 @@ static void take_row(sampler *s, int64_t batch, int64_t row) {
     }
 }
 
-/* A long row takes the host a second: one is enough then. */
+/* A long row takes a core 0.1 s: one is enough then. */
 static double products_in_row(const kiln_problem *p) {
     const kiln_generator *g = kiln_generator_of(p->family);
     int64_t rows = 1;
@@ -93,8 +85,7 @@ static int take_rows(sampler *s, kiln_error *e) {
     int status = 0, wanted = products_in_row(s->p) > ROW_PRODUCTS ? 1 : ROWS;
     for (int i = 0; i < wanted && !status; i++) {
         int64_t at = pick(s->entry->seed, i, wanted, rows * batch);
-        status = g->evaluate_row(s->p, (const void *const *)s->host, s->scalar, at / rows,
-                                 at % rows, s->value, s->bound, e);
+        status = g->evaluate(s->p, &s->input.source, at / rows, at % rows, s->value, s->bound, e);
         if (!status) take_row(s, at / rows, at % rows);
     }
     return status;
@@ -108,10 +99,10 @@ int kiln_library_take_samples(kiln_library_entry *entry, kiln_arena *arena, kiln
     entry->sample = s.out;
     entry->n_samples = 0;
     int status = kiln_problem_parse(s.p, entry->problem, e);
-    if (!status) status = make_operands(&s, e);
+    if (!status) status = open_sampler(&s, e);
     if (!status) status = take_rows(&s, e);
+    kiln_input_close(&s.input);
     for (int i = 0; i < KILN_OPERANDS_MAX; i++) {
-        free(s.host[i]);
         free(s.value[i]);
         free(s.bound[i]);
     }

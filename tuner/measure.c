@@ -1,15 +1,17 @@
 /* The measuring worker: one per device. Holds the device, one bench and the last units loaded.
  *
- * request                                                              reply
- * {"do":"setup", "problem", "seed", "hot"}                             {"status", "error", "sets"}
- * {"do":"trial", "schedule", "unit", "suffix", "best", "seconds"}      {"status", "record"}
- * {"do":"finals", "candidates":[{schedule,unit,suffix}], "vendors",    {"status", "candidates":
- *    "rounds", "seconds", "seed"}                                        [{record, rounds}],
- * "vendors":
- *                                                                        [{vendor,describe,rounds}]}
- * {"do":"odd", "problem", "schedule", "unit", "suffix", "seed"}        {"status", "record"}
- * {"do":"copy"}                                                        {"status", "bandwidth"}
- * {"do":"versus", ...}                                                 tuner/versus.h
+ * A request is an object; "do" says what. Replies hold "status", 0 or what failed, and then "error".
+ *
+ *     do      further members of the request               of the reply
+ *     setup   problem, seed, hot                           sets
+ *     trial   schedule, unit, suffix, best, seconds        record
+ *     odd     problem, seed, schedule, unit, suffix        record
+ *     finals  candidates, vendors, rounds, seconds, seed   candidates, vendors
+ *     copy                                                 bandwidth
+ *     versus  tuner/versus.h
+ *
+ * finals: candidates are asked for as a list of {schedule, unit, suffix}, and vendors by true or
+ * false; both come back as lists of {record, rounds, vendor, describe}, the last two of a vendor.
  */
 #include "base/hash.h"
 #include "tuner/bench.h"
@@ -88,27 +90,6 @@ static json_t *handle_setup(const kiln_worker_context *c, json_t *request) {
     return json_pack("{s:i, s:i}", "status", 0, "sets", kiln_bench_sets(here.bench, &bytes));
 }
 
-static kiln_record blank(void) {
-    return (kiln_record){.problem = "-",
-                         .schedule = "-",
-                         .device = "-",
-                         .source = "-",
-                         .protocol = "-",
-                         .phase = "search",
-                         .detail = "",
-                         .throttle = "",
-                         .vendor = "",
-                         .date = "-",
-                         .session = "-",
-                         .registers = -1,
-                         .local_bytes = -1,
-                         .shared_bytes = -1,
-                         .blocks_per_unit = -1,
-                         .clock_mhz = -1,
-                         .temperature_c = -1,
-                         .power_w = -1};
-}
-
 /* A subject for {schedule, unit, suffix}; NULL with the outcome in r. */
 static kiln_subject *subject(const kiln_worker_context *c, json_t *from, kiln_record *r,
                              kiln_arena *arena) {
@@ -155,7 +136,7 @@ static json_t *record_reply(const kiln_record *r, kiln_arena *arena) {
 
 static json_t *handle_trial(const kiln_worker_context *c, json_t *request) {
     kiln_arena arena = {0};
-    kiln_record r = blank();
+    kiln_record r = kiln_record_blank();
     kiln_error e = {0};
     if (!here.bench) {
         kiln_fail(&e, KILN_BAD_INPUT, "a trial without a problem");
@@ -172,7 +153,7 @@ static json_t *handle_trial(const kiln_worker_context *c, json_t *request) {
 
 static json_t *handle_odd(const kiln_worker_context *c, json_t *request) {
     kiln_arena arena = {0};
-    kiln_record r = blank();
+    kiln_record r = kiln_record_blank();
     kiln_error e = {0};
     uint64_t seed = (uint64_t)json_integer_value(json_object_get(request, "seed"));
     if (setup(c, text(request, "problem"), seed, true, &e)) return failed(&e);
@@ -205,7 +186,7 @@ static void enter_candidates(contest *f, json_t *request) {
     json_array_foreach(json_object_get(request, "candidates"), i, from) {
         if (f->n == SUBJECTS_MAX - 4) break;
         entrant *x = &f->entrant[f->n++];
-        *x = (entrant){.record = blank(), .most = f->rounds};
+        *x = (entrant){.record = kiln_record_blank(), .most = f->rounds};
         x->subject = subject(f->c, from, &x->record, &f->arena);
         if (x->subject) verify(x->subject, &x->record, &f->arena);
         if (x->record.outcome != KILN_OUTCOME_OK) {
@@ -224,7 +205,7 @@ static void enter_vendors(contest *f) {
         if (!s) continue;
         entrant *x = &f->entrant[f->n++];
         *x = (entrant){.subject = s,
-                       .record = blank(),
+                       .record = kiln_record_blank(),
                        .vendor = kiln_vendors[i].vendor->name,
                        .most = f->rounds};
         kiln_bench_verify(here.bench, s, &x->record, &f->arena);
@@ -244,20 +225,16 @@ static void warm_all(contest *f) {
     for (int i = 0; i < f->n; i++) {
         entrant *x = &f->entrant[i];
         kiln_error e = {0};
-        kiln_record scratch = x->record;
         if (!x->subject) continue;
-        x->samples = kiln_arena_alloc(&f->arena, (size_t)f->rounds * sizeof *x->samples);
-        if (!x->samples || kiln_bench_time(here.bench, x->subject, 0, 0, &scratch, &f->arena, &e)) {
-            drop(x, KILN_OUTCOME_DEVICE_ERROR, &e, &f->arena);
-            continue;
-        }
         double sample;
-        if (kiln_bench_pace(here.bench, x->subject, &sample, &e)) {
+        x->samples = kiln_arena_alloc(&f->arena, (size_t)f->rounds * sizeof *x->samples);
+        if (!x->samples || kiln_bench_pace(here.bench, x->subject, &sample, &e)) {
             drop(x, KILN_OUTCOME_DEVICE_ERROR, &e, &f->arena);
             continue;
         }
-        if (!x->vendor && scratch.median < fastest) fastest = scratch.median;
-        if (x->vendor && scratch.median > 4 * fastest) x->most = SLOW_VENDOR_ROUNDS;
+        double once = sample / kiln_subject_batch(x->subject);
+        if (!x->vendor && once < fastest) fastest = once;
+        if (x->vendor && once > 4 * fastest) x->most = SLOW_VENDOR_ROUNDS;
     }
 }
 

@@ -220,25 +220,16 @@ kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const cha
     struct tm utc;
     char date[32];
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    return (kiln_record){.problem = r->text,
-                         .schedule = schedule,
-                         .device = s->identity,
-                         .source = "",
-                         .protocol = s->options.hot ? "hot/1" : "cold/1",
-                         .phase = phase,
-                         .detail = "",
-                         .throttle = "",
-                         .vendor = "",
-                         .registers = -1,
-                         .local_bytes = -1,
-                         .shared_bytes = -1,
-                         .blocks_per_unit = -1,
-                         .clock_mhz = -1,
-                         .temperature_c = -1,
-                         .power_w = -1,
-                         .seed = s->options.seed,
-                         .date = kiln_arena_strdup(&s->arena, date),
-                         .session = s->id};
+    kiln_record record = kiln_record_blank();
+    record.problem = r->text;
+    record.schedule = schedule;
+    record.device = s->identity;
+    record.protocol = s->options.hot ? "hot/1" : "cold/1";
+    record.phase = phase;
+    record.seed = s->options.seed;
+    record.date = kiln_arena_strdup(&s->arena, date);
+    record.session = s->id;
+    return record;
 }
 
 /* Waits for one worker's answer. */
