@@ -195,6 +195,9 @@ typedef struct kiln_target {
      * log receives the compiler's words, also on success. KILN_COMPILE: the source is at fault. */
     int (*compile)(const kiln_caps *caps, const kiln_compile_request *request, kiln_blob *out,
                    kiln_blob *ptx, kiln_text *log, kiln_error *e);
+    /* What that log says of one entry (its complete name), before any code is loaded: registers and
+     * local_bytes, the others -1. False: nothing. NULL: this compiler's log never tells. */
+    bool (*report)(const char *log, const char *entry, kiln_kernel_facts *out);
 
     kiln_module *(*load)(kiln_device *d, const void *code, size_t size, kiln_error *e);
     void (*unload)(kiln_device *d, kiln_module *m);

@@ -2,7 +2,7 @@
  *
  * request  {"problem": TEXT, "schedules": [TEXT...], "ptx": "compute_80" or ""}
  * reply    {"status": 0, "unit": HASH, "suffixes": [TEXT...], "log": TEXT,
- *           "seconds": S}
+ *           "seconds": S, "facts": [{"registers", "local_bytes", "fits"}...]}
  *          {"status": <0, "error": SENTENCE, "log": TEXT, "seconds": S} */
 #include "base/hash.h"
 #include "kernels/emit.h"
@@ -112,18 +112,47 @@ static bool cached(job *j, const kiln_worker_context *c, const char *ptx_arch) {
     return true;
 }
 
-static json_t *reply(const job *j, int status, const kiln_error *e, double seconds) {
+/* Whether a unit of the device has registers for one block. */
+static bool fits(const kiln_caps *caps, const kiln_launch *l, int registers) {
+    int64_t threads = (int64_t)l->block[0] * l->block[1] * l->block[2], warp = caps->warp;
+    if (caps->registers_unit <= 0 || warp <= 0 || registers <= 0) return true;
+    return (threads + warp - 1) / warp * warp * ((registers + 7) / 8 * 8) <= caps->registers_unit;
+}
+
+/* What the compiler said of a program's main kernel, and whether all its kernels can be launched:
+ * known before anything is loaded. */
+static json_t *facts(const job *j, const kiln_worker_context *c, int i, kiln_program *program) {
+    kiln_kernel_facts main_facts = {-1, -1, -1, -1, -1}, f;
+    bool all_fit = true;
+    const kiln_variant *v = j->schedule[i].variant;
+    int failed = c->target->report ? v->program(&j->p, c->caps, &j->schedule[i], program, NULL) : 1;
+    for (int k = 0; !failed && k < program->n_launches; k++) {
+        char entry[64];
+        const kiln_launch *l = &program->launch[k];
+        snprintf(entry, sizeof entry, "kiln_%.16s_%.40s", j->suffix[i], l->entry);
+        if (!c->target->report(kiln_text_get(&j->log), entry, &f)) continue;
+        if (program->n_launches == 1 || !strcmp(l->entry, "main")) main_facts = f;
+        all_fit &= fits(c->caps, l, f.registers);
+    }
+    return json_pack("{s:i, s:i, s:b}", "registers", main_facts.registers, "local_bytes",
+                     main_facts.local_bytes, "fits", all_fit);
+}
+
+static json_t *reply(const job *j, const kiln_worker_context *c, int status, const kiln_error *e, double seconds) {
     json_t *suffixes = json_array();
     for (int i = 0; i < j->n; i++) json_array_append_new(suffixes, json_string(j->suffix[i]));
+    json_t *all_facts = json_array();
+    for (int i = 0; i < j->n && !status; i++)
+        json_array_append_new(all_facts, facts(j, c, i, &j->program[i]));
     /* A compiler's log may hold any bytes: JSON takes only UTF-8. */
     kiln_text log = {0};
     kiln_text_add_bytes(&log, kiln_text_get(&j->log),
                         j->log.size < LOG_KEPT ? j->log.size : LOG_KEPT);
     for (size_t i = 0; i < log.size; i++)
         if ((unsigned char)log.data[i] > '~') log.data[i] = '?';
-    json_t *r = json_pack("{s:i, s:s, s:o, s:s, s:f, s:s}", "status", status, "unit", j->unit,
+    json_t *r = json_pack("{s:i, s:s, s:o, s:s, s:f, s:s, s:o}", "status", status, "unit", j->unit,
                           "suffixes", suffixes, "log", kiln_text_get(&log), "seconds", seconds,
-                          "error", status ? e->text : "");
+                          "error", status ? e->text : "", "facts", all_facts);
     kiln_text_free(&log);
     return r;
 }
@@ -147,7 +176,7 @@ json_t *kiln_compile_handle(void *context, json_t *request) {
         name_unit(j, c->caps);
         if (!cached(j, c, ptx_arch)) status = compile(j, c, ptx_arch, &e);
     }
-    json_t *r = reply(j, status, &e, kiln_now() - start);
+    json_t *r = reply(j, c, status, &e, kiln_now() - start);
     kiln_text_free(&j->source);
     kiln_text_free(&j->log);
     free(j->program);

@@ -88,3 +88,33 @@ int kiln_cuda_compile(const kiln_caps *caps, const kiln_compile_request *request
     kiln_text_free(&own);
     return rc;
 }
+
+/* Number right before `words` on the line that starts at `line`, -1 without it. */
+static int number_before(const char *line, const char *words) {
+    const char *end = line + strcspn(line, "\n"), *at = strstr(line, words);
+    if (!at || at >= end) return -1;
+    while (at > line && at[-1] == ' ') at--;
+    while (at > line && at[-1] >= '0' && at[-1] <= '9') at--;
+    return *at >= '0' && *at <= '9' ? atoi(at) : -1;
+}
+
+/* ptxas: "Function properties for ENTRY", then "N bytes stack frame, ...", then, perhaps after such
+ * pairs for functions that the entry calls, "Used N registers, ...". */
+bool kiln_cuda_report(const char *log, const char *entry, kiln_kernel_facts *out) {
+    static const char head[] = "Function properties for ", next[] = "Compiling entry function";
+    size_t n = strlen(entry);
+    *out = (kiln_kernel_facts){-1, -1, -1, -1, -1};
+    const char *at = log;
+    while ((at = strstr(at, head))) {
+        at += sizeof head - 1;
+        if (!strncmp(at, entry, n) && (at[n] == '\n' || at[n] == '\r' || at[n] == ' ')) break;
+    }
+    while (at && out->registers < 0 && (at = strchr(at, '\n'))) {
+        const char *line = ++at;
+        size_t length = strcspn(line, "\n");
+        if (memmem(line, length, next, sizeof next - 1)) break;
+        if (out->local_bytes < 0) out->local_bytes = number_before(line, "bytes stack frame");
+        if (memmem(line, length, "Used ", 5)) out->registers = number_before(line, "registers");
+    }
+    return out->registers >= 0 || out->local_bytes >= 0;
+}

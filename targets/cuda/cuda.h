@@ -51,6 +51,7 @@ int kiln_cuda_compile(const kiln_caps *caps, const kiln_compile_request *request
                       kiln_blob *ptx, kiln_text *log, kiln_error *e);
 
 /* ---- launch.c */
+bool kiln_cuda_report(const char *log, const char *entry, kiln_kernel_facts *out);
 kiln_module *kiln_cuda_load(kiln_device *d, const void *code, size_t size, kiln_error *e);
 void kiln_cuda_unload(kiln_device *d, kiln_module *m);
 kiln_kernel *kiln_cuda_kernel(kiln_device *d, kiln_module *m, const char *entry, kiln_error *e);

@@ -233,6 +233,7 @@ const kiln_target kiln_target_cuda = {
     .fill = fill,
     .copy = copy,
     .compile = kiln_cuda_compile,
+    .report = kiln_cuda_report,
     .load = kiln_cuda_load,
     .unload = kiln_cuda_unload,
     .kernel = kiln_cuda_kernel,

@@ -1,0 +1,234 @@
+/* The portfolio: time goes where it is worth most, problems finish, and what compilers report is read
+ * before anything is loaded. */
+#include "base/hash.h"
+#include "targets/target.h"
+#include "tuner/portfolio.h"
+#include "tuner/worker.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t seed, drawn;
+static double uniform(void) { return (double)(kiln_random64(seed, drawn++) >> 11) * 0x1p-53; }
+
+static kiln_stake stake(double seconds, double gain) {
+    return (kiln_stake){.weight = 1, .seconds = seconds, .gain = gain, .trial_seconds = 0.1};
+}
+
+static void test_value(void **state) {
+    kiln_stake k = stake(1e-3, 0.02), other;
+    (void)state;
+    assert_true(fabs(kiln_stake_value(&k, true) - 1e-3 * 0.02 / (KILN_HORIZON * 0.1)) < 1e-12);
+    /* more weight, more seconds, more gain, cheaper trials: worth more; a set-up: less */
+    other = k, other.weight = 2;
+    assert_true(kiln_stake_value(&other, false) > kiln_stake_value(&k, false));
+    other = k, other.seconds = 2e-3;
+    assert_true(kiln_stake_value(&other, false) > kiln_stake_value(&k, false));
+    other = k, other.gain = 0.03;
+    assert_true(kiln_stake_value(&other, false) > kiln_stake_value(&k, false));
+    other = k, other.trial_seconds = 0.05;
+    assert_true(kiln_stake_value(&other, false) > kiln_stake_value(&k, false));
+    other = k, other.setup_seconds = 2;
+    assert_true(kiln_stake_value(&other, false) < kiln_stake_value(&k, false));
+    assert_true(kiln_stake_value(&other, true) == kiln_stake_value(&k, true));
+    other = k, other.finished = true;
+    assert_true(kiln_stake_value(&other, true) == 0);
+}
+
+/* Nothing right yet: before all others, as long as it has time. */
+static void test_value_of_nothing(void **state) {
+    kiln_stake k = stake(0, 0.05);
+    (void)state;
+    assert_true(kiln_stake_value(&k, false) == 0);
+    k.left = 1;
+    assert_true(isinf(kiln_stake_value(&k, false)));
+    k.finished = true;
+    assert_true(kiln_stake_value(&k, false) == 0);
+}
+
+static void test_next(void **state) {
+    kiln_stake k[4] = {stake(1e-3, 0.01), stake(1e-3, 0.04), stake(1e-3, 0.02), stake(1e-3, 0)};
+    double rival;
+    (void)state;
+    assert_int_equal(kiln_portfolio_next(k, 4, -1, &rival), 1);
+    assert_true(rival == kiln_stake_value(&k[2], false));
+    k[1].finished = true;
+    assert_int_equal(kiln_portfolio_next(k, 4, -1, &rival), 2);
+    assert_true(rival == kiln_stake_value(&k[0], false));
+    /* the one that is set up stays while another is not worth its set-up more */
+    k[0].gain = 0.019;
+    k[0].setup_seconds = k[2].setup_seconds = 5;
+    assert_int_equal(kiln_portfolio_next(k, 4, 0, &rival), 0);
+    assert_int_equal(kiln_portfolio_next(k, 4, -1, &rival), 2);
+    for (int i = 0; i < 4; i++) k[i].finished = true;
+    assert_int_equal(kiln_portfolio_next(k, 4, 0, &rival), -1);
+    assert_true(rival == 0);
+    assert_int_equal(kiln_portfolio_next(k, 0, -1, &rival), -1);
+}
+
+/* Of random stakes the choice is worth most and the rival is the best of the others. */
+static void test_next_of_many(void **state) {
+    (void)state;
+    for (int round = 0; round < 500; round++) {
+        kiln_stake k[12];
+        int n = 1 + (int)(uniform() * 12), current = (int)(uniform() * 13) - 1;
+        double rival, most = 0, second = 0;
+        for (int i = 0; i < n; i++) {
+            k[i] = stake(uniform() < 0.1 ? 0 : uniform(), uniform() * uniform());
+            k[i].setup_seconds = 3 * uniform();
+            k[i].finished = uniform() < 0.2;
+        }
+        int chosen = kiln_portfolio_next(k, n, current, &rival);
+        for (int i = 0; i < n; i++) most = fmax(most, kiln_stake_value(&k[i], i == current));
+        assert_int_equal(chosen < 0, most == 0);
+        if (chosen < 0) continue;
+        assert_true(kiln_stake_value(&k[chosen], chosen == current) == most);
+        for (int i = 0; i < n; i++)
+            if (i != chosen) second = fmax(second, kiln_stake_value(&k[i], i == current));
+        assert_true(rival == second);
+    }
+}
+
+/* ---- what steps promise ---- */
+
+static void test_steps(void **state) {
+    kiln_steps s = {0};
+    (void)state;
+    assert_true(kiln_steps_gain(&s, 0, 32) == KILN_FIRST_STEP);
+    assert_true(fabs(kiln_steps_gain(&s, 32, 32) - KILN_FIRST_STEP * log(2)) < 1e-12);
+    kiln_steps_add(&s, 0, 5);     /* the first is no step */
+    kiln_steps_add(&s, NAN, 5);
+    kiln_steps_add(&s, 5, 6);     /* nor is something slower */
+    assert_int_equal(s.n, 0);
+    kiln_steps_add(&s, 10, 8);
+    assert_true(fabs(kiln_steps_gain(&s, 32, 32) - 0.2 * log(2)) < 1e-12);
+    for (int i = 0; i < 3; i++) kiln_steps_add(&s, 100, 99); /* the last three count */
+    assert_true(fabs(kiln_steps_gain(&s, 32, 32) - 0.01 * log(2)) < 1e-12);
+    assert_true(kiln_steps_gain(&s, 1000, 32) < kiln_steps_gain(&s, 100, 32));
+    assert_true(kiln_steps_gain(&s, 100, 64) > kiln_steps_gain(&s, 100, 32));
+}
+
+/* Random search on a made-up space: the promise is of the size of what comes, on average over runs. */
+static void test_steps_foretell(void **state) {
+    enum { RUNS = 400, SEEN = 64 };
+    double foretold = 0, came = 0;
+    (void)state;
+    for (int run = 0; run < RUNS; run++) {
+        kiln_steps s = {0};
+        double best = INFINITY, before = 0;
+        for (int i = 0; i < SEEN + KILN_HORIZON; i++) {
+            double u = uniform(), t = 1 + 3 * u * u; /* few are near the best */
+            if (i == SEEN) {
+                foretold += kiln_steps_gain(&s, SEEN, KILN_HORIZON);
+                before = best;
+            }
+            if (t < best) kiln_steps_add(&s, best, t);
+            best = fmin(best, t);
+        }
+        came += 1 - best / before;
+    }
+    /* steps shrink: the last three are larger than the next, so the promise is too high, not too low */
+    if (foretold < 0.7 * came || foretold / RUNS > 0.1)
+        fail_msg("foretold %.4f, came %.4f", foretold / RUNS, came / RUNS);
+}
+
+/* ---- what compilers report ---- */
+
+static void test_report(void **state) {
+    static const char log[] =
+        "ptxas info    : 0 bytes gmem\n"
+        "ptxas info    : Compiling entry function 'kiln_ab_main' for 'sm_90a'\n"
+        "ptxas info    : Function properties for helper\n"
+        "    8 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads\n"
+        "ptxas info    : Function properties for kiln_ab_main\n"
+        "    352 bytes stack frame, 620 bytes spill stores, 700 bytes spill loads\n"
+        "ptxas info    : Function properties for other\n"
+        "    16 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads\n"
+        "ptxas info    : Used 168 registers, used 7 barriers, 352 bytes cumulative stack size\n"
+        "ptxas info    : Compiling entry function 'kiln_ab_main2' for 'sm_90a'\n"
+        "ptxas info    : Function properties for kiln_ab_main2\n"
+        "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n"
+        "ptxas info    : Used 32 registers, used 1 barriers";
+    const kiln_target *cuda = kiln_target_find("cuda");
+    kiln_kernel_facts f;
+    (void)state;
+    if (!cuda) skip();
+    assert_true(cuda->report(log, "kiln_ab_main", &f));
+    assert_true(f.registers == 168 && f.local_bytes == 352 && f.shared_bytes == -1);
+    assert_true(cuda->report(log, "kiln_ab_main2", &f));
+    assert_true(f.registers == 32 && f.local_bytes == 0);
+    assert_false(cuda->report(log, "kiln_ab_mai", &f));
+    assert_true(f.registers == -1 && f.local_bytes == -1);
+    assert_false(cuda->report("", "kiln_ab_main", &f));
+    /* whatever is cut off, nothing is read beyond it */
+    for (size_t n = 0; n < sizeof log; n++) {
+        char *part = strndup(log, n);
+        cuda->report(part, "kiln_ab_main", &f);
+        assert_true(f.registers == -1 || f.registers == 1 || f.registers == 16 || f.registers == 168);
+        free(part);
+    }
+}
+
+static json_t *compile(const kiln_caps *caps, const char *cache) {
+    kiln_worker_context c = {kiln_target_find("cuda"), caps, cache};
+    json_t *request = json_pack("{s:s, s:[s], s:s}", "problem", "copy rows=64 cols=64 type=f32",
+                                "schedules", "simt t=128 tr=1 v=4 u=1 keep=0 wave=0 ld=0 st=0 regs=0",
+                                "ptx", "");
+    json_t *reply = kiln_compile_handle(&c, request);
+    json_decref(request);
+    return reply;
+}
+
+/* NVRTC's own words, from the worker, compiled and from the cache. */
+static void test_compile_worker(void **state) {
+    char cache[] = "/tmp/kiln-portfolio-XXXXXX", command[64];
+    kiln_caps gpu = {.target = "cuda", .kind = KILN_DEVICE_GPU, .name = "none", .arch = "sm_90a",
+                     .arch_number = 90, .warp = 32, .max_threads = 1024, .units = 132,
+                     .registers_unit = 65536, .shared_bytes = 232448, .shared_unit_bytes = 233472,
+                     .threads_unit = 2048, .cache_bytes = 50 << 20, .memory_bytes = (int64_t)1 << 36,
+                     .max_alloc_bytes = (int64_t)1 << 36, .align_bytes = 256, .f16 = true};
+    (void)state;
+    if (!kiln_target_find("cuda")) skip();
+    assert_non_null(mkdtemp(cache));
+    for (int i = 0; i < 3; i++) {
+        gpu.registers_unit = i == 2 ? 128 : 65536;
+        json_t *reply = compile(&gpu, cache);
+        const char *error = json_string_value(json_object_get(reply, "error"));
+        int status = (int)json_integer_value(json_object_get(reply, "status"));
+        if (status == KILN_NO_DEVICE) {
+            print_message("SKIPPED: %s\n", error);
+            json_decref(reply);
+            break;
+        }
+        if (status) fail_msg("%s", error);
+        json_t *facts = json_array_get(json_object_get(reply, "facts"), 0);
+        assert_in_range(json_integer_value(json_object_get(facts, "registers")), 4, 255);
+        assert_int_equal(json_integer_value(json_object_get(facts, "local_bytes")), 0);
+        assert_int_equal(json_is_true(json_object_get(facts, "fits")), i < 2);
+        json_decref(reply);
+    }
+    snprintf(command, sizeof command, "rm -rf %s", cache);
+    assert_int_equal(system(command), 0);
+}
+
+int main(void) {
+    const char *given = getenv("KILN_TEST_SEED");
+    seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+    printf("KILN_TEST_SEED=%llu\n", (unsigned long long)seed);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_value),          cmocka_unit_test(test_value_of_nothing),
+        cmocka_unit_test(test_next),           cmocka_unit_test(test_next_of_many),
+        cmocka_unit_test(test_steps),          cmocka_unit_test(test_steps_foretell),
+        cmocka_unit_test(test_report),         cmocka_unit_test(test_compile_worker),
+    };
+    return cmocka_run_group_tests_name("portfolio", tests, NULL, NULL);
+}
