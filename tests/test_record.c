@@ -305,6 +305,29 @@ static void summary_is_the_textbook_quantile(void **state) {
     assert_true(r.median == 0 && r.p05 == 0 && r.p95 == 0);
 }
 
+/* Nothing is known of it, and it is a record all the same. */
+static void a_blank_record_is_one(void **state) {
+    (void)state;
+    kiln_record r = kiln_record_blank(), back;
+    kiln_arena arena = {0};
+    kiln_text line = {0};
+    kiln_error e = {0};
+    assert_int_equal(kiln_record_check(&r, &e), 0);
+    kiln_record_print(&r, &line);
+    assert_int_equal(kiln_record_parse(&back, kiln_text_get(&line), line.size, &arena, &e), 0);
+    const kiln_record *both[] = {&r, &back};
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(both[i]->problem, "-");
+        assert_string_equal(both[i]->detail, "");
+        assert_string_equal(both[i]->throttle, "");
+        assert_int_equal(both[i]->registers, -1);
+        assert_int_equal(both[i]->power_w, -1);
+        assert_int_equal(both[i]->n_samples, 0);
+    }
+    kiln_text_free(&line);
+    kiln_arena_free(&arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_survives),
@@ -316,6 +339,7 @@ int main(void) {
         cmocka_unit_test(too_many_samples_are_refused),
         cmocka_unit_test(unknown_fields_are_ignored_and_absent_ones_unknown),
         cmocka_unit_test(summary_is_the_textbook_quantile),
+        cmocka_unit_test(a_blank_record_is_one),
     };
     return cmocka_run_group_tests_name("record", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -200,6 +201,35 @@ static void smallest_numbers_and_range(void **state) {
     assert_true(isnan(kiln_type_saturate(KILN_E4M3, NAN)));
 }
 
+/* Every pattern of the narrow types, and any bits of the others; from odd addresses, too. */
+static void many_are_read_like_one(void **state) {
+    (void)state;
+    enum { N = 1 << 16 };
+    static uint8_t room[8 * N + 1];
+    static double got[N];
+    for (int t = KILN_NONE + 1; t < KILN_TYPE_COUNT; t++) {
+        size_t bytes = kiln_type_bytes((kiln_type)t);
+        for (int odd = 0; odd < 2; odd++) {
+            for (uint32_t i = 0; i < N; i++) {
+                uint64_t bits = bytes > 2 ? kiln_random64(3, i) : i;
+                memcpy(room + odd + i * bytes, &bits, bytes);
+            }
+            kiln_type_read_many((kiln_type)t, room + odd, N, got);
+            for (size_t i = 0; i < N; i++) {
+                double want = kiln_type_read((kiln_type)t, room + odd + i * bytes);
+                bool same = isnan(want) ? isnan(got[i])
+                                        : got[i] == want && signbit(got[i]) == signbit(want);
+                if (!same)
+                    fail_msg("%s: element %zu is %a, should be %a", kiln_type_name((kiln_type)t), i,
+                             got[i], want);
+            }
+        }
+    }
+    got[0] = 7;
+    kiln_type_read_many(KILN_F16, room, 0, got);
+    assert_true(got[0] == 7);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(smallest_numbers_and_range),
@@ -212,6 +242,7 @@ int main(void) {
         cmocka_unit_test(tf32_is_a_rounded_float),
         cmocka_unit_test(integers_saturate),
         cmocka_unit_test(roundoff_holds),
+        cmocka_unit_test(many_are_read_like_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
