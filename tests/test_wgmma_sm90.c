@@ -345,6 +345,62 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define ACC_INT 1
 #define STORE 4
 #include "tests/wgmma_sm90_emulated.h"
+/* ---- long statements: a loop over pieces, reading ahead, by every way out */
+#define NAME(x) rolled_##x
+#define ROLLED 1
+#define TN 96
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_deep_##x /* two blocks of 64 rows, columns not multiples of 32 */
+#define ROLLED 1
+#define TM 256
+#define TN 40
+#define STAGES 2
+#define STORE 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_stream_##x
+#define ROLLED 1
+#define ROW_TOPS 2
+#define STREAM 1
+#define PINGPONG 1
+#define TM 64
+#define TN 48
+#define STORE 4
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_swap_##x
+#define ROLLED 1
+#define SWAP 1
+#define TM 40
+#define TN 128
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_swap_rows_##x /* two blocks of 64 columns */
+#define ROLLED 1
+#define ROW_TOPS 2
+#define SWAP 1
+#define TM 24
+#define TN 256
+#define STORE 1
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_tma_##x
+#define ROLLED 1
+#define TMA_STORE 1
+#define TN 128
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_tma_narrow_##x /* an odd number of pieces of 64 bytes */
+#define ROLLED 1
+#define TMA_STORE 1
+#define TM 256
+#define TN 48
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) rolled_tma_rows_##x
+#define ROLLED 1
+#define ROW_TOPS 2
+#define TMA_STORE 1
+#define PINGPONG 1
+#define TM 128
+#define TN 64
+#include "tests/wgmma_sm90_emulated.h"
 /* ---- types */
 #define NAME(x) i8_##x
 #define TA i8
@@ -822,6 +878,20 @@ static void test_row_outputs(void **state) {
     check(&rows_split_instance, "m=3 n=128 k=1200", 2);
 }
 
+static void test_rolled(void **state) {
+    (void)state;
+    check(&rolled_instance, "m=260 n=200 k=136 batch=2", 3);
+    check(&rolled_instance, "m=3 n=8 k=64", 2);
+    check(&rolled_deep_instance, "m=300 n=90 k=136", 2);
+    check(&rolled_stream_instance, "m=200 n=104 k=264", 5);
+    check(&rolled_swap_instance, "m=70 n=200 k=136", 2);
+    check(&rolled_swap_instance, "m=18 n=136 k=64 batch=3", 2);
+    check(&rolled_swap_rows_instance, "m=41 n=299 k=72", 2);
+    check(&rolled_tma_instance, "m=150 n=136 k=72 batch=2", 3);
+    check(&rolled_tma_narrow_instance, "m=300 n=100 k=72 batch=2", 3);
+    check(&rolled_tma_rows_instance, "m=300 n=100 k=136", 3);
+}
+
 static void test_layouts(void **state) {
     (void)state;
     check(&nn_instance, "m=140 n=72 k=100 lda=104", 3);
@@ -882,7 +952,10 @@ static void test_random_sizes(void **state) {
         &split_tall_instance,  &split_packed_instance, &split_swap_instance,
         &split_turns_instance, &split_i8_instance,     &split_fp8_instance,
         &rows_instance,        &rows_stream_instance,  &rows_swap_instance,
-        &rows_tma_instance,    &rows_split_instance};
+        &rows_tma_instance,    &rows_split_instance,   &rolled_instance,
+        &rolled_deep_instance, &rolled_stream_instance, &rolled_swap_instance,
+        &rolled_swap_rows_instance, &rolled_tma_instance, &rolled_tma_narrow_instance,
+        &rolled_tma_rows_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -1111,6 +1184,7 @@ int main(void) {
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_tma_stores),
         cmocka_unit_test(test_row_outputs),
+        cmocka_unit_test(test_rolled),
         cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes),

@@ -85,6 +85,12 @@
 #define ACC int
 #endif
 #define PLAIN 1
+#ifndef ROLLED /* as if the statements were long; what they read ahead is the place itself */
+#define ROLLED 0
+#endif
+#define OTHER_OUTPUTS ROLLED
+#define MATRIX_READS ROLLED
+#define MATRIX_LINE 64
 #ifdef ROW_TOPS /* 2: of what the statements give, the maximum and the minimum of a row */
 #define TOPS_PARAM , float *tops
 #define TOPS_ARG , tops
@@ -123,6 +129,28 @@ FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *
                         (double)sum[e] + place_value(batch, row, col + e));
     }
 }
+/* Loads ahead may be of other places than those that are finished, but only inside. */
+typedef struct {
+    i64 batch, row, col;
+} NAME(finish_held), NAME(value_held);
+FUNC void NAME(finish_fetch)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col,
+                             NAME(finish_held) *held) {
+    (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
+    if (row < 0 || row >= m || col < 0 || col + FINISH > n || col % FINISH)
+        broken("reads ahead outside");
+    held->batch = batch, held->row = row, held->col = col;
+}
+FUNC void NAME(finish_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
+                            const NAME(finish_held) *held TOPS_PARAM) {
+    if (held->batch != batch || held->row != row || held->col != col)
+        broken("finishes row %lld column %lld with what was read for row %lld column %lld",
+               (long long)row, (long long)col, (long long)held->row, (long long)held->col);
+    NAME(finish)(EPILOGUE_ARGS, batch, row, col, sum TOPS_ARG);
+}
+FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col) {
+    (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least, (void)batch;
+    if (row < 0 || row >= m || col < 0 || col >= n) broken("asks for lines outside");
+}
 _Static_assert(sizeof(STORAGE(TO)) == OUT_BYTES, "OUT_BYTES goes with TO");
 #if TMA_STORE
 FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
@@ -133,6 +161,18 @@ FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *s
 #if ROW_TOPS
     for (int e = 0; e < 2; e++) NAME(collect_top)(tops, (double)value[e]);
 #endif
+}
+FUNC void NAME(value_fetch)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col,
+                            NAME(value_held) *held) {
+    (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
+    if (row < 0 || row >= m || col < 0 || col + 2 > n || col % 2) broken("reads ahead outside");
+    held->batch = batch, held->row = row, held->col = col;
+}
+FUNC void NAME(value_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
+                           float *value, const NAME(value_held) *held TOPS_PARAM) {
+    if (held->batch != batch || held->row != row || held->col != col)
+        broken("a value with what was read for another place");
+    NAME(value)(EPILOGUE_ARGS, batch, row, col, sum, value TOPS_ARG);
 }
 #endif
 
@@ -327,6 +367,10 @@ static const instance NAME(instance) = {
 #undef PACK_A
 #undef PACK_B
 #undef PLAIN
+#undef ROLLED
+#undef OTHER_OUTPUTS
+#undef MATRIX_READS
+#undef MATRIX_LINE
 #undef EIGHT_BIT_FLOAT
 #undef FAST
 #undef OUT_BYTES

@@ -2,6 +2,7 @@
 #include "kernels/emit.h"
 #include "kernels/matmul/matmul.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static bool has(const kiln_operand *o, int axis) { return o->axes & axis; }
@@ -159,8 +160,11 @@ static void read_operand(kiln_text *out, const kiln_problem *p, int i, int width
                          o->name, at);
 }
 
-static void pick_operand(kiln_text *out, const kiln_operand *o) {
-    if (!o->scalar && has(o, MATMUL_AXIS_N))
+static void pick_operand(kiln_text *out, const kiln_operand *o, bool held) {
+    if (held && !o->scalar)
+        kiln_text_printf(out, "        const float x_%s = HELD_GET(%s, held->h_%s[0], %s);\n", o->name,
+                         kiln_type_name(o->type), o->name, has(o, MATMUL_AXIS_N) ? "i" : "0");
+    else if (!o->scalar && has(o, MATMUL_AXIS_N))
         kiln_text_printf(out, "        const float x_%s = (float)v_%s[i];\n", o->name, o->name);
     else
         kiln_text_printf(out, "        const float x_%s = s_%s;\n", o->name, o->name);
@@ -195,9 +199,9 @@ static void open_function(kiln_text *out, const char *name, const char *rest) {
                      name, rest);
 }
 
-/* keep: `out` goes to value[] instead of memory. */
+/* keep: `out` goes to value[] instead of memory. held: operands come from there. */
 static void emit_elements(kiln_text *out, const kiln_problem *p, const char *name, int width,
-                          bool keep) {
+                          bool keep, const char *held) {
     tops t = tops_of(p);
     kiln_emit_part part = {.outputs = true,
                            .reductions = true,
@@ -207,8 +211,9 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     bool read[KILN_OPERANDS_MAX] = {false};
     kiln_body_reads(&p->body, &part, read, p->n_operands);
     kiln_text_add(out, "#define REAL float\n");
-    open_function(out, name,
-                  keep ? "const ACC *sum, float *value TOPS_PARAM" : "const ACC *sum TOPS_PARAM");
+    char rest[200];
+    snprintf(rest, sizeof rest, "const ACC *sum%s%s TOPS_PARAM", keep ? ", float *value" : "", held);
+    open_function(out, name, rest);
     if (exact(p) && !keep) {
         kiln_text_printf(out, "    WRITE_N(i32, %d, p_out, %s, sum);\n}\n#undef REAL\n", width,
                          position(p, MATMUL_OUT));
@@ -216,7 +221,7 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     }
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
-        if (read[i]) read_operand(out, p, i, width);
+        if (read[i] && (!*held || o->scalar)) read_operand(out, p, i, width);
         if (stores_elements(o))
             kiln_text_printf(out, "    %s w_%s[%d];\n", o->type == KILN_I32 ? "int" : "float",
                              o->name, width);
@@ -224,7 +229,7 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     kiln_text_printf(out, "    UNROLL\n    for (int i = 0; i < %d; i++) {\n", width);
     kiln_text_add(out, "        const float acc = (float)sum[i];\n");
     for (int i = 0; i < p->n_operands; i++) {
-        if (read[i]) pick_operand(out, &p->operand[i]);
+        if (read[i]) pick_operand(out, &p->operand[i], *held);
         if (stores_elements(&p->operand[i]))
             kiln_text_printf(out, "        float o_%s;\n", p->operand[i].name);
     }
@@ -242,11 +247,103 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
 }
 
 void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width) {
-    emit_elements(out, p, name, width, false);
+    emit_elements(out, p, name, width, false, "");
 }
 
 void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *name, int width) {
-    emit_elements(out, p, name, width, true);
+    emit_elements(out, p, name, width, true, "");
+}
+
+/* ---- loads apart from the arithmetic */
+
+static void reads_of(const kiln_problem *p, bool read[KILN_OPERANDS_MAX]) {
+    kiln_emit_part part = {.outputs = true, .reductions = true};
+    memset(read, 0, KILN_OPERANDS_MAX * sizeof *read);
+    kiln_body_reads(&p->body, &part, read, p->n_operands);
+    for (int i = 0; i < p->n_operands; i++) read[i] &= !p->operand[i].scalar;
+}
+
+static int held_width(const kiln_operand *o, int width) { return has(o, MATMUL_AXIS_N) ? width : 1; }
+
+static bool is_matrix(const kiln_operand *o) {
+    return has(o, MATMUL_AXIS_M) && has(o, MATMUL_AXIS_N);
+}
+
+/* Lines of a matrix that are read once leave the first cache alone; parts of a line meet there. */
+static bool passes_once(const kiln_operand *o, int width) {
+    return is_matrix(o) && width * (int)kiln_type_bytes(o->type) >= 16;
+}
+
+static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, int width) {
+    bool read[KILN_OPERANDS_MAX];
+    reads_of(p, read);
+    kiln_text_add(out, "typedef struct {\n    int nothing;\n");
+    for (int i = 0; i < p->n_operands; i++)
+        if (read[i])
+            kiln_text_printf(out, "    HELD(%s, %d, h_%s, 1);\n", kiln_type_name(p->operand[i].type),
+                             held_width(&p->operand[i], width), p->operand[i].name);
+    kiln_text_printf(out,
+                     "} NAME(%s_held);\n"
+                     "FUNC void NAME(%s_fetch)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, "
+                     "NAME(%s_held) *held)\n{\n    held->nothing = 0;\n",
+                     name, name, name);
+    for (int i = 0; i < p->n_operands; i++)
+        if (read[i])
+            kiln_text_printf(out, "    HOLD(%s, %d, %d, p_%s, %s, held->h_%s[0]);\n",
+                             kiln_type_name(p->operand[i].type), held_width(&p->operand[i], width),
+                             passes_once(&p->operand[i], width), p->operand[i].name, position(p, i),
+                             p->operand[i].name);
+    kiln_text_add(out, "}\n");
+}
+
+static void emit_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
+                       bool keep) {
+    char with[80], held[120];
+    snprintf(with, sizeof with, "%s_with", name);
+    snprintf(held, sizeof held, ", const NAME(%s_held) *held", name);
+    emit_fetch(out, p, name, width);
+    emit_elements(out, p, with, width, keep, held);
+}
+
+void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, const char *name,
+                                     int width) {
+    emit_ahead(out, p, name, width, false);
+}
+
+void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
+                                  int width) {
+    emit_ahead(out, p, name, width, true);
+}
+
+/* A copy of sums costs a move each, and code that is fetched but once costs the more the longer it
+ * is: statements of a few instructions stay unrolled. */
+static bool worth_a_loop(const kiln_problem *p, const bool read[]) {
+    for (int i = 0; i < p->n_operands; i++)
+        if (read[i] && has(&p->operand[i], MATMUL_AXIS_N)) return true;
+    return kiln_body_flops(&p->body) >= 8;
+}
+
+void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p) {
+    bool read[KILN_OPERANDS_MAX];
+    int others = 0, bytes = 1, matrices = 0;
+    reads_of(p, read);
+    for (int i = MATMUL_OUT; i < p->n_operands; i++) {
+        const kiln_operand *o = &p->operand[i];
+        others += i != MATMUL_OUT && stores_elements(o);
+        if (!read[i] || !is_matrix(o)) continue;
+        matrices++;
+        if ((int)kiln_type_bytes(o->type) > bytes) bytes = (int)kiln_type_bytes(o->type);
+    }
+    kiln_emit_define(out, undefs, "ROLLED", "%d", worth_a_loop(p, read));
+    kiln_emit_define(out, undefs, "OTHER_OUTPUTS", "%d", others);
+    kiln_emit_define(out, undefs, "MATRIX_READS", "%d", matrices);
+    kiln_emit_define(out, undefs, "MATRIX_LINE", "%d", 128 / bytes);
+    kiln_text_add(out, "FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col)\n"
+                       "{\n");
+    for (int i = MATMUL_OUT; i < p->n_operands; i++)
+        if (read[i] && is_matrix(&p->operand[i]))
+            kiln_text_printf(out, "    PREFETCH(p_%s + %s);\n", p->operand[i].name, position(p, i));
+    kiln_text_add(out, "}\n");
 }
 
 /* ---- the same on one vector (REAL) of a CPU: VLOAD and VSTORE take any alignment */

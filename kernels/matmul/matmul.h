@@ -81,7 +81,23 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
  *                            float *value TOPS_PARAM) */
 void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *name, int width);
 
-/* The same for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment.
+/* Either in two steps, so that loads can be asked for long before they are needed:
+ *     NAME(<name>_held)     what the statements read of `width` columns of a row, as it lies in memory
+ *     FUNC void NAME(<name>_fetch)(EPILOGUE_PARAMS, batch, row, col, NAME(<name>_held) *held)
+ *     FUNC void NAME(<name>_with)(EPILOGUE_PARAMS, batch, row, col, const ACC *sum[, float *value],
+ *                                 const NAME(<name>_held) *held TOPS_PARAM)
+ * fetch has to be given a place inside the result. */
+void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, const char *name,
+                                     int width);
+void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
+                                  int width);
+/* ROLLED: are the statements long enough for a loop over pieces of a tile; OTHER_OUTPUTS: element
+ * outputs beside `out`; MATRIX_READS: matrices that are read; MATRIX_LINE: columns of 128 bytes of
+ * the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row, col), which brings their
+ * lines at a place nearer. */
+void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p);
+
+/* emit_epilogue for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment.
  * With row outputs it collects vectors (", REAL *tops") and comes with
  *     FUNC void NAME(tops_spread)(REAL *wide)                           neutral elements
  *     FUNC void NAME(tops_gather)(float *tops, const REAL *wide)        adds the lanes' maxima */

@@ -280,6 +280,9 @@ K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
             k_store<H, k_word_t>(k_d + k_i, k_p.w[k_i]);                                           \
     } while (0)
 
+/* Brings the line of an address into the second cache. */
+#define PREFETCH(p) asm volatile("prefetch.global.L2 [%0];" ::"l"(p))
+
 #define K_INF __int_as_float(0x7f800000)
 FUNC float k_combine(int o, float a, float b) {
     return o == 0 ? a + b : o == 1 ? fmaxf(a, b) : fminf(a, b);

@@ -16,24 +16,111 @@ FUNC void NAME(trade)(ACC *low, ACC *high, bool upper, int lanes) {
     }
 }
 
+#if ROLLED
+/* Sums are registers, and only constants can index those. Statements of more than a few instructions
+ * are a loop over pieces of the tile, `columns` of y each: every piece has its own copy to where the
+ * one text of the statements finds it. Without that a tile is 70 KB of code that runs once. */
+FUNC void NAME(take_piece)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
+    const int pieces = (Y_TILE + columns - 1) / columns;
+    const int i = piece / pieces, first = piece % pieces * (columns / 2);
+    UNROLL for (int e = 0; e < columns / 2; e++)
+        v[e] = i < X_BLOCKS && first + e < SUMS ? sum[i % X_BLOCKS][(first + e) % SUMS] : 0;
+}
+#define TAKE(q)                                                                                    \
+    case q:                                                                                        \
+        if ((q) < X_BLOCKS * ((Y_TILE + columns - 1) / columns))                                   \
+            NAME(take_piece)(sum, q, columns, v);                                                  \
+        break;
+#define TAKE_4(q) TAKE(q) TAKE((q) + 1) TAKE((q) + 2) TAKE((q) + 3)
+FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
+    switch (piece) {
+        TAKE_4(0)
+        TAKE_4(4)
+        TAKE_4(8)
+        TAKE_4(12)
+        TAKE_4(16)
+        TAKE_4(20)
+        TAKE_4(24)
+        TAKE_4(28)
+    }
+}
+/* Addresses that are asked for ahead of the test whether they are needed. */
+FUNC i64 NAME(inside)(i64 at, i64 extent, int width) {
+    return min((int)at, (int)extent - width);
+}
+#endif
+
 #if SWAP
 /* x runs along the result's rows: 16 lines of y, from y line c of the tile on, lie in shared memory
  * as lines of the result, 4 words apart in banks. */
-FUNC void NAME(stage_lines)(const ACC *sum, int c, ACC *stage, int wg) {
+FUNC void NAME(stage_sums)(const ACC *first, int lines, ACC *stage, int wg) {
     const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
     NAME(group_sync)(GROUP_BARRIER(wg), 128);
-    UNROLL for (int j = 0; j < 16 && c + j < Y_TILE; j += 8) {
-        const ACC *s = sum + (c + j) / 2;
+    UNROLL for (int j = 0; j < 16 && j < lines; j += 8) {
+        const ACC *s = first + j / 2;
         ACC *at = stage + (j + 2 * t) * STAGE_PITCH + warp * 16 + g;
         at[0] = s[0], at[STAGE_PITCH] = s[1];
         at[8] = s[2], at[STAGE_PITCH + 8] = s[3];
     }
     NAME(group_sync)(GROUP_BARRIER(wg), 128);
 }
+FUNC void NAME(stage_lines)(const ACC *sum, int c, ACC *stage, int wg) {
+    NAME(stage_sums)(sum + c / 2, Y_TILE - c, stage, wg);
+}
 #endif
 
 #if SPLIT > 1
 /* split.cuh: sums go to the workspace */
+#elif SWAP && ROLLED
+FUNC void NAME(fetch_swapped)(EPILOGUE_PARAMS, int batch, int row, int col,
+                              NAME(finish_held) *held) {
+    UNROLL for (int e = 0; e < 8 / STORE; e++)
+        NAME(finish_fetch)(EPILOGUE_ARGS, batch, NAME(inside)(row, m, 1),
+                           NAME(inside)(col + e * STORE, n, STORE), held + e);
+}
+/* As below, in a loop; what the next lines need is asked for before these are finished. */
+FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int batch,
+                      EPILOGUE_PARAMS) {
+    const int thread = THREAD(0) % 128, y = thread / 8;
+    const int lines = min(Y_TILE, (int)m - y0); /* nor has any other thread of the consumer more */
+    ACC *stage = (ACC *)(pool + STAGING) + wg * 16 * STAGE_PITCH;
+    NAME(finish_held) next[8 / STORE];
+    if (lines <= 0) return;
+    NAME(fetch_swapped)(EPILOGUE_ARGS, batch, y0 + y, x0 + thread % 8 * 8, next);
+    UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
+        const int col = x0 + i * 64 + thread % 8 * 8;
+        UNROLL_N(1) for (int c = 0; c < lines; c += 16) {
+            const int row = y0 + c + y;
+            const bool last = c + 16 >= lines;
+            __align__(16) ACC v[8];
+            NAME(finish_held) now[8 / STORE];
+            NAME(take)(sum, i * ((Y_TILE + 15) / 16) + c / 16, 16, v);
+            NAME(stage_sums)(v, 16, stage, wg);
+            UNROLL for (int e = 0; e < 8 / STORE; e++) now[e] = next[e];
+            NAME(fetch_swapped)(EPILOGUE_ARGS, batch, last ? y0 + y : row + 16,
+                                last ? col + 64 : col, next);
+            const ACC *from = stage + y * STAGE_PITCH + thread % 8 * 8;
+#if ROW_TOPS
+            float tops[ROW_TOPS];
+            NAME(tops_begin)(tops);
+#endif
+            if (c + y < Y_TILE && row < m) {
+                *(NAME(quad) *)v = *(const NAME(quad) *)from;
+                *(NAME(quad) *)(v + 4) = *(const NAME(quad) *)(from + 4);
+                UNROLL for (int e = 0; e < 8; e += STORE) {
+                    if (col + e < n)
+                        NAME(finish_with)(EPILOGUE_ARGS, batch, row, col + e, v + e,
+                                          now + e / STORE TOPS_ARG);
+                }
+            }
+#if ROW_TOPS
+            NAME(tops_group)(tops, 8);
+            if (c + y < Y_TILE && row < m && col < n && thread % 8 == 0)
+                NAME(tops_end)(EPILOGUE_ARGS, batch, row, tops);
+#endif
+        }
+    }
+}
 #elif SWAP
 /* The staged lines are finished by all threads of the consumer. */
 FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int batch,
@@ -77,6 +164,95 @@ FUNC u32 NAME(staged)(u32 at, int line, int chunk) {
     const int exchange = OUT_LINE == 128 ? line & 7 : line >> 1 & 3;
     return at + (u32)(line * OUT_LINE + ((chunk ^ exchange) << 4));
 }
+/* 16 columns from column j of a piece on: v[0, 1] of rows g and g + 8, v[2, 3] eight columns on. */
+FUNC void NAME(put_columns)(u32 at, int j, int lane, float (*v)[2]) {
+#if OUT_BYTES == 4
+    const int g = lane / 4, t = lane % 4;
+    UNROLL for (int e = 0; e < 4; e++) {
+        const int chunk = j / 4 + e / 2 * 2 + t / 2;
+        NAME(put_pair)(NAME(staged)(at, g + e % 2 * 8, chunk) + t % 2 * 8, v[e][0], v[e][1]);
+    }
+#else
+    NAME(put_matrices)(NAME(staged)(at, lane % 16, j / 8 + lane / 16),
+                       NAME(pack)(v[0][0], v[0][1]), NAME(pack)(v[1][0], v[1][1]),
+                       NAME(pack)(v[2][0], v[2][1]), NAME(pack)(v[3][0], v[3][1]));
+#endif
+}
+
+#if ROLLED
+/* Columns at a time: two rows of each 8. A whole piece would need more registers than there are. */
+#define PART (PIECE > 32 ? 32 : PIECE)
+#define PARTS (PIECE / PART)
+typedef struct {
+    NAME(value_held) of[PART / 8][2];
+} NAME(part_held);
+FUNC void NAME(fetch_part)(EPILOGUE_PARAMS, int batch, int row, int col, NAME(part_held) *held) {
+    UNROLL for (int c = 0; c < PART / 8; c++) {
+        UNROLL for (int half = 0; half < 2; half++)
+            NAME(value_fetch)(EPILOGUE_ARGS, batch, NAME(inside)(row + half * 8, m, 1),
+                              NAME(inside)(col + c * 8, n, 2), &held->of[c][half]);
+    }
+}
+/* TMA clips what lies outside; other outputs and row outputs have to be told. */
+#define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
+FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, int wg, int x0,
+                      int y0, int batch, EPILOGUE_PARAMS) {
+    const int thread = THREAD(0) % 128, warp = thread / 32, lane = thread % 32;
+    const int g = lane / 4, t = lane % 4;
+    const u32 stage = pool + STAGING + (u32)((wg * 4 + warp) * 4096);
+    NAME(part_held) next;
+    NAME(fetch_part)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, y0 + 2 * t, &next);
+    /* an odd number of pieces ends in the place in which the next tile begins */
+    if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
+    UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
+        const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
+#if ROW_TOPS
+        float both[2][ROW_TOPS]; /* of rows g and g + 8 */
+        NAME(tops_begin)(both[0]);
+        NAME(tops_begin)(both[1]);
+#endif
+        UNROLL_N(1) for (int p = 0; p < Y_TILE / PART; p++) {
+            const int j0 = p % PARTS * PART, col0 = y0 + p * PART;
+            const u32 at = stage + (u32)((i * (Y_TILE / PIECE) + p / PARTS) % 2 * 2048);
+            const bool last = p + 1 == Y_TILE / PART;
+            ACC s[PART / 2];
+            if (j0 == 0) {
+                if (lane == 0) NAME(stores_read)();
+                NAME(warp_sync)();
+            }
+            NAME(take)(sum, i * (Y_TILE / PART) + p, PART, s);
+            const NAME(part_held) now = next;
+            NAME(fetch_part)(EPILOGUE_ARGS, batch, X_BLOCKS > 1 && last ? row + 64 : row,
+                             (last ? y0 : col0 + PART) + 2 * t, &next);
+            UNROLL for (int j = 0; j < PART; j += 16) {
+                float v[4][2];
+                UNROLL for (int e = 0; e < 4; e++) {
+                    const int c = j + e / 2 * 8, y = row + e % 2 * 8, x = col0 + c + 2 * t;
+#if ROW_TOPS
+                    float *tops = both[e % 2];
+#endif
+                    v[e][0] = v[e][1] = 0;
+                    if (EVERYWHERE || (y < m && x < n))
+                        NAME(value_with)(EPILOGUE_ARGS, batch, y, x, s + c / 2 + e % 2 * 2, v[e],
+                                         &now.of[c / 8][e % 2] TOPS_ARG);
+                }
+                NAME(put_columns)(at, j0 + j, lane, v);
+            }
+            if (j0 + PART < PIECE) continue;
+            NAME(stores_visible)();
+            NAME(warp_sync)();
+            if (lane == 0) NAME(store_box)(map, at, col0 + PART - PIECE, row0, batch);
+        }
+#if ROW_TOPS
+        UNROLL for (int half = 0; half < 2; half++) {
+            NAME(tops_group)(both[half], 4);
+            if (t == 0 && row + half * 8 < m && y0 < n)
+                NAME(tops_end)(EPILOGUE_ARGS, batch, row + half * 8, both[half]);
+        }
+#endif
+    }
+}
+#else
 FUNC void NAME(value_at)(EPILOGUE_PARAMS, int batch, int row, int col, const ACC *s,
                          float *v TOPS_PARAM) {
     v[0] = v[1] = 0;
@@ -112,17 +288,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
                     NAME(value_at)(EPILOGUE_ARGS, batch, row + e % 2 * 8, col0 + c + 2 * t,
                                    sum[i] + (p * PIECE + c) / 2 + e % 2 * 2, v[e] TOPS_ARG);
                 }
-#if OUT_BYTES == 4
-                UNROLL for (int e = 0; e < 4; e++) {
-                    const int chunk = j / 4 + e / 2 * 2 + t / 2;
-                    NAME(put_pair)(NAME(staged)(at, g + e % 2 * 8, chunk) + t % 2 * 8, v[e][0],
-                                   v[e][1]);
-                }
-#else
-                NAME(put_matrices)(NAME(staged)(at, lane % 16, j / 8 + lane / 16),
-                                   NAME(pack)(v[0][0], v[0][1]), NAME(pack)(v[1][0], v[1][1]),
-                                   NAME(pack)(v[2][0], v[2][1]), NAME(pack)(v[3][0], v[3][1]));
-#endif
+                NAME(put_columns)(at, j, lane, v);
             }
             NAME(stores_visible)();
             NAME(warp_sync)();
@@ -137,6 +303,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
 #endif
     }
 }
+#endif
 #else
 /* Four lanes exchange what they hold of 32 columns, so that each has 8 adjacent ones: lane t those
  * from 8 t on. In v, pair j is of columns 8 j + 2 t before, of columns 2 j of lane t's 8 after. */
@@ -147,6 +314,65 @@ FUNC void NAME(transpose)(ACC *v, int t) {
     NAME(trade)(v + 2, v + 6, t & 2, 2);
 }
 
+#if ROLLED
+FUNC void NAME(fetch_rows)(EPILOGUE_PARAMS, int batch, int row, int col,
+                           NAME(finish_held) (*held)[8 / STORE]) {
+    UNROLL for (int half = 0; half < 2; half++) {
+        UNROLL for (int e = 0; e < 8 / STORE; e++)
+            NAME(finish_fetch)(EPILOGUE_ARGS, batch, NAME(inside)(row + half * 8, m, 1),
+                               NAME(inside)(col + e * STORE, n, STORE), held[half] + e);
+    }
+}
+/* 32 columns of rows g and g + 8 at a time. What the next ones need is asked for before these are
+ * finished: without a branch, in front of the arithmetic, so that nothing waits for it here. */
+FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARAMS) {
+    const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
+    NAME(finish_held) next[2][8 / STORE];
+    NAME(fetch_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, y0 + t * 8, next);
+    UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
+        const int row0 = x0 + i * 64 + warp * 16 + g;
+#if ROW_TOPS
+        float both[2][ROW_TOPS];
+        NAME(tops_begin)(both[0]);
+        NAME(tops_begin)(both[1]);
+#endif
+        UNROLL_N(1) for (int c = 0; c < Y_TILE; c += 32) {
+            const int col = y0 + c + t * 8;
+            const bool last = c + 32 >= Y_TILE;
+            NAME(finish_held) now[2][8 / STORE];
+            ACC s[16];
+            NAME(take)(sum, i * ((Y_TILE + 31) / 32) + c / 32, 32, s);
+            UNROLL for (int e = 0; e < 16 / STORE; e++)
+                now[e / (8 / STORE)][e % (8 / STORE)] = next[e / (8 / STORE)][e % (8 / STORE)];
+            NAME(fetch_rows)(EPILOGUE_ARGS, batch, X_BLOCKS > 1 && last ? row0 + 64 : row0,
+                             last ? y0 + t * 8 : col + 32, next);
+            UNROLL for (int half = 0; half < 2; half++) {
+                const int row = row0 + half * 8;
+#if ROW_TOPS
+                float *tops = both[half];
+#endif
+                __align__(16) ACC v[8];
+                UNROLL for (int e = 0; e < 8; e++) v[e] = s[e / 2 * 4 + half * 2 + e % 2];
+                NAME(transpose)(v, t);
+                if (row < m && c + t * 8 < Y_TILE) {
+                    UNROLL for (int e = 0; e < 8; e += STORE) {
+                        if (col + e < n)
+                            NAME(finish_with)(EPILOGUE_ARGS, batch, row, col + e, v + e,
+                                              now[half] + e / STORE TOPS_ARG);
+                    }
+                }
+            }
+        }
+#if ROW_TOPS
+        UNROLL for (int half = 0; half < 2; half++) {
+            NAME(tops_group)(both[half], 4);
+            if (t == 0 && row0 + half * 8 < m && y0 < n)
+                NAME(tops_end)(EPILOGUE_ARGS, batch, row0 + half * 8, both[half]);
+        }
+#endif
+    }
+}
+#else
 FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
@@ -179,6 +405,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
         }
     }
 }
+#endif
 #endif
 
 #if STREAM
