@@ -1,6 +1,6 @@
 /* The measuring worker: one per device. Holds the device, one bench and the last units loaded.
  *
- * A request is an object; "do" says what. Replies hold "status", 0 or what failed, and then "error".
+ * A request is an object; "do" says what. Replies hold "status", and "error" where that is not 0.
  *
  *     do      further members of the request               of the reply
  *     setup   problem, seed, hot                           sets
@@ -281,7 +281,8 @@ static int race(contest *f, kiln_error *e) {
 static int run_under_load(contest *f, kiln_error *e) {
     kiln_subject *subject[SUBJECTS_MAX];
     double *samples[SUBJECTS_MAX], until = kiln_now() + HEAT_SECONDS;
-    int rounds[SUBJECTS_MAX], few[SUBJECTS_MAX], n = line_up(f, subject, samples, rounds), status = 0;
+    int rounds[SUBJECTS_MAX], few[SUBJECTS_MAX], status = 0;
+    int n = line_up(f, subject, samples, rounds);
     if (!n) return 0;
     for (int i = 0; i < n; i++) few[i] = rounds[i] < 4 ? rounds[i] : 4;
     while (f->c->caps->kind == KILN_DEVICE_GPU && !status && kiln_now() < until)
