@@ -70,6 +70,12 @@ static int gather_record(void *context, int64_t id, const kiln_record *r) {
         bool timed = r->median > 0 && (ok || r->outcome == KILN_OUTCOME_SLOW);
         good = add_trial(g, timed ? r->median : NAN);
         g->row->n_failed += !timed;
+        g->row->n_ruled_out += r->outcome == KILN_OUTCOME_REJECTED;
+    }
+    if (!strcmp(r->phase, "search") || !strcmp(r->phase, "retime")) {
+        g->row->compile_seconds += r->compile_seconds;
+        g->row->verify_seconds += r->verify_seconds;
+        g->row->time_seconds += r->time_seconds;
     }
     if (!strcmp(r->phase, "vendor")) {
         if (ok && g->want_vendors) good = good && keep_vendor(g, r);
@@ -89,7 +95,8 @@ int kiln_report_gather(kiln_store *s, const char *device, const char *protocol,
                        .want_winner = !row->winner,
                        .want_vendors = row->n_vendors == 0};
         kiln_query q = {.problem = row->problem, .device = device, .protocol = protocol};
-        row->n_trials = row->n_failed = 0;
+        row->n_trials = row->n_failed = row->n_ruled_out = 0;
+        row->compile_seconds = row->verify_seconds = row->time_seconds = 0;
         row->trial = NULL;
         int status = kiln_store_each(s, &q, gather_record, &g, e);
         if (!status && g.failed) status = kiln_fail(e, KILN_NO_MEMORY, "out of memory in a report");
@@ -227,8 +234,29 @@ static void print_facts(kiln_text *out, const kiln_report_row *row) {
         kiln_text_printf(out, "%d MHz", w->clock_mhz);
     else
         kiln_text_add(out, "unknown");
-    kiln_text_printf(out, "; %s; %d trials, %d failed", or_dash(w->date), row->n_trials,
-                     row->n_failed);
+    kiln_text_printf(out, "; %s", or_dash(w->date));
+}
+
+static bool has_model(const kiln_report_row *row) {
+    return isfinite(row->rank_correlation) && (row->rank_correlation != 0 || row->recall != 0);
+}
+
+static void print_phases(kiln_text *out, const kiln_report_row *row) {
+    kiln_text_printf(out, "compile %.1f s, verify %.1f s, time %.1f s, search %.2f s",
+                     row->compile_seconds, row->verify_seconds, row->time_seconds,
+                     row->search_seconds);
+}
+
+/* How the search went. */
+static void print_search(kiln_text *out, const kiln_report_row *row) {
+    kiln_text_printf(out, "%d trials, %d failed", row->n_trials, row->n_failed);
+    if (row->n_ruled_out) kiln_text_printf(out, " (%d ruled out unrun)", row->n_ruled_out);
+    kiln_text_add(out, ": ");
+    print_phases(out, row);
+    if (has_model(row))
+        kiln_text_printf(out, "; model on unseen trials: rank correlation %.2f, recall of the best "
+                              "tenth %.2f", row->rank_correlation, row->recall);
+    if (row->ended) kiln_text_printf(out, "; ended: %s", row->ended);
 }
 
 static void print_legend(kiln_text *out, int i, const kiln_report_row *row) {
@@ -236,6 +264,10 @@ static void print_legend(kiln_text *out, int i, const kiln_report_row *row) {
     kiln_text_printf(out, "%3d", i + 1);
     print_wrapped(out, row->problem, 4, 3 + 2);
     if (row->winner) print_facts(&line, row);
+    if (row->n_trials) {
+        kiln_text_add(&line, row->winner ? "; " : "");
+        print_search(&line, row);
+    }
     if (row->n_vendors) kiln_text_add(&line, "; ");
     print_vendors(&line, row, "; ");
     if (row->note) kiln_text_printf(&line, "%s%s", line.size ? "; " : "", row->note);
@@ -253,6 +285,19 @@ static void print_ceilings(kiln_text *out, const kiln_report *r) {
     if (!r->n_ceilings) kiln_text_add(out, "none measured");
 }
 
+/* All problems together. */
+static kiln_report_row sum_rows(const kiln_report *r) {
+    kiln_report_row all = {0};
+    for (int i = 0; i < r->n_rows; i++) {
+        const kiln_report_row *row = &r->row[i];
+        all.n_trials += row->n_trials, all.n_failed += row->n_failed;
+        all.n_ruled_out += row->n_ruled_out;
+        all.compile_seconds += row->compile_seconds, all.verify_seconds += row->verify_seconds;
+        all.time_seconds += row->time_seconds, all.search_seconds += row->search_seconds;
+    }
+    return all;
+}
+
 static void print_entry(kiln_text *out, const char *name, const char *value) {
     kiln_text_printf(out, "%-9s", name);
     print_wrapped(out, or_dash(value), 9, 9);
@@ -263,7 +308,8 @@ static const char ratio_words[] =
     "above 1 ours is faster.";
 
 void kiln_report_print(const kiln_report *r, kiln_text *out) {
-    kiln_text ceilings = {0};
+    kiln_text ceilings = {0}, search = {0};
+    const kiln_report_row all = sum_rows(r);
     kiln_text_printf(out, "  # %-*s %9s %9s %9s %13s %10s  %s\n", PROBLEM_COLUMNS, "problem",
                      "median", "p05", "p95", "rate", "of limit", "vs vendor");
     for (int i = 0; i < r->n_rows; i++) print_row(out, i, &r->row[i]);
@@ -273,6 +319,8 @@ void kiln_report_print(const kiln_report *r, kiln_text *out) {
     print_wrapped(out, ratio_words, 0, 0);
     print_ceilings(&ceilings, r);
     print_entry(out, "ceilings", kiln_text_get(&ceilings));
+    print_search(&search, &all);
+    print_entry(out, "search", kiln_text_get(&search));
     print_entry(out, "device", r->device);
     print_entry(out, "driver", r->driver);
     print_entry(out, "compiler", r->compiler);
@@ -280,6 +328,7 @@ void kiln_report_print(const kiln_report *r, kiln_text *out) {
     print_entry(out, "kiln", r->version);
     print_entry(out, "repeat", r->command);
     kiln_text_free(&ceilings);
+    kiln_text_free(&search);
 }
 
 /* ---- Markdown */
@@ -339,6 +388,45 @@ static void add_vendor_rows(kiln_text *out, const kiln_report *r) {
         }
 }
 
+static void add_seconds(kiln_text *out, double seconds) {
+    kiln_text_printf(out, seconds < 10 ? " %.2f |" : " %.0f |", seconds);
+}
+
+static void add_figure(kiln_text *out, bool known, double x) {
+    if (known && isfinite(x))
+        kiln_text_printf(out, " %.2f |", x);
+    else
+        kiln_text_add(out, " - |");
+}
+
+static void add_search_cells(kiln_text *out, const kiln_report_row *row) {
+    kiln_text_printf(out, " %d | %d | %d |", row->n_trials, row->n_failed, row->n_ruled_out);
+    add_seconds(out, row->compile_seconds), add_seconds(out, row->verify_seconds);
+    add_seconds(out, row->time_seconds), add_seconds(out, row->search_seconds);
+    add_figure(out, has_model(row), row->rank_correlation);
+    add_figure(out, has_model(row), row->recall);
+    add_cell(out, or_dash(row->ended), false);
+    kiln_text_add(out, "\n");
+}
+
+/* How the searches went. */
+static void add_search_table(kiln_text *out, const kiln_report *r) {
+    const kiln_report_row all = sum_rows(r);
+    kiln_text_add(out, "\n| # | trials | failed | ruled out | compile s | verify s | time s | search s "
+                       "| rank correlation | recall | ended |\n"
+                       "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
+    for (int i = 0; i < r->n_rows; i++) {
+        kiln_text_printf(out, "| %d |", i + 1);
+        add_search_cells(out, &r->row[i]);
+    }
+    kiln_text_add(out, "| all |");
+    add_search_cells(out, &all);
+    kiln_text_add(out, "\nRuled out: compiled and not run, for what the compiler reported (spills, "
+                       "registers). Compile is summed over workers; search is proposals, features and "
+                       "training. Rank correlation and recall (of the best tenth): the model's, on "
+                       "trials that it had not seen.\n");
+}
+
 static int count_vendors(const kiln_report *r) {
     int n = 0;
     for (int i = 0; i < r->n_rows; i++) n += r->row[i].n_vendors;
@@ -371,6 +459,7 @@ void kiln_report_print_markdown(const kiln_report *r, kiln_text *out) {
         kiln_text_add(out, "\n| # | vendor | median | rate | version |\n|--:|---|--:|--:|---|\n");
         add_vendor_rows(out, r);
     }
+    add_search_table(out, r);
     kiln_text_add(out, "\n");
     add_notes(out, r);
 }

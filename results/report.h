@@ -28,7 +28,14 @@ typedef struct kiln_report_row {
     int n_vendors;
     const kiln_record *vendor; /* schedule "vendor NAME" */
     int n_trials, n_failed;
+    int n_ruled_out;           /* of those that failed: not run for what their compiler reported */
     const double *trial;       /* seconds in the order of the search, NaN when it failed */
+    double compile_seconds, verify_seconds, time_seconds; /* of the trials, summed over workers */
+    double search_seconds;     /* of proposals, features and training; 0 unknown */
+    /* The model on trials that it had not seen: Spearman's rank correlation, and the share of the
+     * best tenth that it had put there. NaN, or both 0: no model. */
+    double rank_correlation, recall;
+    const char *ended;         /* why the search ended, or NULL */
 } kiln_report_row;
 
 typedef struct kiln_report {
@@ -43,8 +50,8 @@ typedef struct kiln_report {
     const kiln_report_ceiling *ceiling;
 } kiln_report;
 
-/* Fills from the store what a row lacks, for one device and protocol (NULL: any): trials (always);
- * the winner (the fastest correct "final", else the fastest correct "search"); the vendors (the
+/* Fills from the store what a row lacks, for one device and protocol (NULL: any): trials and the
+ * seconds they took (always); the winner (the fastest correct "final", else the fastest correct "search"); the vendors (the
  * latest record of each). Memory comes from the arena. */
 int kiln_report_gather(kiln_store *s, const char *device, const char *protocol,
                        kiln_report_row *rows, int n, kiln_arena *arena, kiln_error *e);

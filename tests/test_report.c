@@ -229,6 +229,49 @@ static void units_stay_honest(void **state) {
     kiln_text_free(&text);
 }
 
+/* ---- how the searches went */
+
+/* Runs of blanks and newlines to one blank. */
+static void unwrap(char *text) {
+    char *to = text;
+    for (const char *from = text; *from; from++) {
+        bool blank = *from == ' ' || *from == '\n';
+        if (!blank || (to > text && to[-1] != ' ')) *to++ = blank ? ' ' : *from;
+    }
+    *to = 0;
+}
+
+static void give_search(kiln_report_row *row, double scale) {
+    row->n_ruled_out = 2;
+    row->compile_seconds = 12.34 * scale, row->verify_seconds = 0.5 * scale;
+    row->time_seconds = 9.1 * scale, row->search_seconds = 0.25 * scale;
+}
+
+static void searches_are_told(void **state) {
+    kiln_text text = {0};
+    kiln_report_row two[2] = {rows[0], rows[1]};
+    kiln_report small = report;
+    (void)state;
+    small.row = two, small.n_rows = 2;
+    give_search(&two[0], 1), give_search(&two[1], 2);
+    two[0].rank_correlation = 0.82, two[0].recall = 0.5;
+    two[0].ended = "the budget was used up";
+    two[1].rank_correlation = two[1].recall = NAN;
+    kiln_report_print(&small, &text);
+    unwrap(text.data);
+    assert_has(text.data, "60 trials, 9 failed (2 ruled out unrun): compile 12.3 s, verify 0.5 s");
+    assert_has(text.data, "rank correlation 0.82");
+    assert_has(text.data, "ended: the budget was used up");
+    assert_has(text.data, "119 trials, 18 failed (4 ruled out unrun): compile 37.0 s");
+    assert_null(strstr(text.data, "nan"));
+    kiln_text_clear(&text);
+    kiln_report_print_markdown(&small, &text);
+    assert_has(text.data, "| 1 | 60 | 9 | 2 | 12 | 0.50 | 9.10 | 0.25 | 0.82 | 0.50 | the budget");
+    assert_has(text.data, "| 2 | 59 | 9 | 2 | 25 | 1.00 | 18 | 0.50 | - | - | - |");
+    assert_has(text.data, "| all | 119 | 18 | 4 | 37 | 1.50 | 27 | 0.75 | - | - | - |");
+    kiln_text_free(&text);
+}
+
 /* ---- from the store */
 
 static void add(kiln_store *s, kiln_record r, int outcome) {
@@ -246,6 +289,13 @@ static void rows_are_gathered_from_the_store(void **state) {
     assert_non_null(s);
     kiln_record elsewhere = record_of(0, "cpu a=9", "final", 1e-9),
                 wrong = record_of(0, "cpu a=8", "search", 0);
+    kiln_record slow = record_of(0, "cpu a=7", "search", 0), again = record_of(0, "cpu a=1", "retime", 9);
+    slow.compile_seconds = 2, slow.verify_seconds = 0.5, slow.time_seconds = 0.25;
+    again.verify_seconds = 1, again.time_seconds = 3;
+    wrong.compile_seconds = 4;
+    add(s, slow, KILN_OUTCOME_REJECTED);
+    add(s, again, KILN_OUTCOME_OK);
+    elsewhere.compile_seconds = 1000;
     elsewhere.device = "another";
     add(s, elsewhere, KILN_OUTCOME_OK);
     add(s, wrong, KILN_OUTCOME_WRONG);
@@ -261,9 +311,12 @@ static void rows_are_gathered_from_the_store(void **state) {
         {.problem = work[0].problem}, {.problem = work[1].problem}, {.problem = "none"}};
     kiln_arena arena = {0};
     assert_int_equal(kiln_report_gather(s, report.device, "cold/1", got, 3, &arena, &e), 0);
-    assert_int_equal(got[0].n_trials, 301);
-    assert_int_equal(got[0].n_failed, 1);
-    assert_true(isnan(got[0].trial[0]) && got[0].trial[300] == 3 - 299 * 0.001);
+    assert_int_equal(got[0].n_trials, 302);
+    assert_int_equal(got[0].n_failed, 2);
+    assert_int_equal(got[0].n_ruled_out, 1);
+    assert_true(got[0].compile_seconds == 6 && got[0].verify_seconds == 1.5);
+    assert_true(got[0].time_seconds == 3.25);
+    assert_true(isnan(got[0].trial[0]) && got[0].trial[301] == 3 - 299 * 0.001);
     assert_string_equal(got[0].winner->schedule, "cpu a=2");
     assert_int_equal(got[0].n_vendors, 1);
     assert_true(got[0].vendor[0].median == 5);
@@ -335,6 +388,7 @@ int main(void) {
         cmocka_unit_test(a_bar_does_not_break_a_cell),
         cmocka_unit_test(shares_name_the_ceiling_that_limits),
         cmocka_unit_test(units_stay_honest),
+        cmocka_unit_test(searches_are_told),
         cmocka_unit_test(rows_are_gathered_from_the_store),
         cmocka_unit_test(hostile_texts_do_not_break_a_plot),
         cmocka_unit_test(without_gnuplot_the_inputs_remain),

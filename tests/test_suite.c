@@ -94,9 +94,31 @@ static void test_groups(void **state) {
     kiln_arena_free(&arena);
 }
 
+#define COPY "copy rows=4 cols=4 type=f32"
+
+static void test_weights(void **state) {
+    static const char text[] = COPY "\n weight=2.5 " COPY "  # twice and a half\n[g]\nweight=1e-3\t" COPY;
+    static const double weight[] = {1, 2.5, 1e-3};
+    kiln_arena arena = {0};
+    kiln_suite s;
+    kiln_error e = {0};
+    (void)state;
+    if (load(text, &arena, &s, &e)) fail_msg("%s", e.text);
+    assert_int_equal(s.n, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_true(s.weight[i] == weight[i]);
+        assert_string_equal(s.problem[i], COPY);
+    }
+    assert_string_equal(s.group[2], "g");
+    kiln_arena_free(&arena);
+}
+
 static void test_mistakes(void **state) {
     static const char *const wrong[] = {"[", "[]", "[a", "[a b]", "[a]x", "[a\"b]", "]", "[a]]",
-                                        "[aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]"};
+                                        "[aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]",
+                                        "weight= " COPY, "weight=0 " COPY, "weight=-1 " COPY,
+                                        "weight=nan " COPY, "weight=inf " COPY, "weight=2" COPY,
+                                        "weight=2x " COPY, "weight=2", "weight=2 ", "weight=2 copy"};
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char text[128];
@@ -115,6 +137,7 @@ int main(void) {
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_random_sizes),
         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_weights),
         cmocka_unit_test(test_mistakes),
     };
     if (process_begin("suite")) return 1;

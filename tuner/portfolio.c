@@ -33,9 +33,7 @@ void kiln_steps_add(kiln_steps *s, double best, double better) {
 
 double kiln_steps_gain(const kiln_steps *s, int64_t trials, int further) {
     double mean = 0;
-    int n = s->n < 3 ? s->n : 3;
-    for (int i = 0; i < n; i++) mean += s->last[i] / n;
-    if (!n) mean = KILN_FIRST_STEP;
+    for (int i = 0; i < 3; i++) mean += (i < s->n ? s->last[i] : KILN_FIRST_STEP) / 3;
     if (trials < 1) return mean;
     return fmin(mean * log1p((double)further / (double)trials), 1);
 }

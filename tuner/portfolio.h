@@ -37,7 +37,7 @@ int kiln_portfolio_next(const kiln_stake *k, int n, int current, double *rival);
 
 /* Steps by which the best improved, and what they promise. Under trials that are as good as each
  * other, n more after N set a new best ln((N + n) / N) times; each is taken to be as large as the
- * last three were on average (one of KILN_FIRST_STEP before there is any). */
+ * last three were on average (KILN_FIRST_STEP stands for those that did not happen yet). */
 typedef struct kiln_steps {
     double last[3]; /* relative */
     int n;

@@ -73,7 +73,11 @@ static void fill_row(kiln_session *s, kiln_result *r, kiln_report_row *row, doub
                              .winner = r->have_winner ? &r->winner : NULL,
                              .note = r->failure,
                              .n_vendors = r->n_vendors,
-                             .vendor = r->vendor};
+                             .vendor = r->vendor,
+                             .search_seconds = r->search_seconds,
+                             .rank_correlation = r->rank_correlation,
+                             .recall = r->recall,
+                             .ended = r->ended};
     if (!r->problem.family->result) return;
     row->peak_name = kiln_arena_printf(&s->arena, "matmul %s", arithmetic(&r->problem));
     row->peak_flops = best_matmul(s, arithmetic(&r->problem));

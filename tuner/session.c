@@ -7,6 +7,7 @@
 #include "tuner/unit.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -389,6 +390,27 @@ static void remember_result(kiln_session *s, const kiln_result *r) {
     if (settled) kiln_store_put(s->store, done_key(s, r), value, NULL);
 }
 
+/* What the search was like, for the report: its own seconds, the model's figures, why it ended. */
+static char *searched_key(kiln_session *s, const kiln_result *r) {
+    return kiln_arena_printf(&s->arena, "searched/%s/%s", s->id, r->text);
+}
+
+static void remember_search(kiln_session *s, const kiln_result *r) {
+    char *value = kiln_arena_printf(&s->arena, "%.3f %.4f %.4f %s", r->search_seconds,
+                                    r->rank_correlation, r->recall, r->ended ? r->ended : "");
+    if (value) kiln_store_put(s->store, searched_key(s, r), value, NULL);
+}
+
+static void recall_search(kiln_session *s, kiln_result *r) {
+    const char *value = kiln_store_get(s->store, searched_key(s, r), &s->arena);
+    int at = 0;
+    r->rank_correlation = r->recall = NAN;
+    if (!value || sscanf(value, "%lf %lf %lf %n", &r->search_seconds, &r->rank_correlation,
+                         &r->recall, &at) != 3)
+        return;
+    if (at && value[at]) r->ended = value + at;
+}
+
 static void remember_time(kiln_session *s) {
     s->noted = kiln_now();
     char value[32];
@@ -522,6 +544,7 @@ static int settle(portfolio *p, place *x, int status, const kiln_error *why, kil
     else if (status)
         x->r->failure = keep(s, why->text);
     remember_result(s, x->r);
+    remember_search(s, x->r);
     say_result(s, x->r);
     remember_time(s);
     return KILN_OK;
@@ -664,6 +687,7 @@ int kiln_session_run(kiln_session *s, kiln_error *e) {
     s->end = s->start + s->options.budget - s->spent;
     for (int i = 0; i < s->n_results; i++) {
         kiln_result *r = &s->result[i];
+        recall_search(s, r);
         if (recall_result(s, r)) continue;
         recall_earlier(s, r);
         unfinished++;
@@ -702,6 +726,7 @@ int kiln_session_recall(kiln_session *s, kiln_error *e) {
         kiln_result *r = &s->result[i];
         recollection c = {.s = s, .r = r};
         kiln_query q = {.problem = r->text, .device = s->identity};
+        recall_search(s, r);
         if (!recall_result(s, r)) {
             r->trials = 0;
             status = kiln_store_each(s->store, &q, best_visit, &c, e);

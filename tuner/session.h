@@ -47,6 +47,7 @@ typedef struct kiln_result {
     int failures[KILN_OUTCOME_COUNT];
     const char *ended;                  /* why the search ended, or NULL */
     double rank_correlation, recall;    /* the model's, on trials it had not seen; NaN unknown */
+    double search_seconds;              /* of proposals, features, training */
 } kiln_result;
 
 typedef struct kiln_session {

@@ -116,14 +116,31 @@ static int take_label(reading *r, char *one, kiln_error *e) {
     return r->label ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for a suite");
 }
 
+/* "weight=3 matmul ...": moves *one behind it. */
+static int take_weight(reading *r, const char **one, double *weight, kiln_error *e) {
+    static const char key[] = "weight=";
+    char *end;
+    *weight = 1;
+    if (strncmp(*one, key, sizeof key - 1)) return KILN_OK;
+    const char *number = *one + sizeof key - 1;
+    *weight = strtod(number, &end);
+    if (end == number || (*end != ' ' && *end != '\t') || !(*weight > 0) || *weight > 1e6)
+        return kiln_fail(e, KILN_BAD_INPUT,
+                         "%s, line %d: a weight is a number above 0, to 1e6, and a problem follows "
+                         "it, like weight=2.5 copy rows=64 cols=64 type=f32",
+                         r->path, r->number);
+    *one = end + strspn(end, " \t");
+    return KILN_OK;
+}
+
 static int take_problem(reading *r, const char *one, kiln_error *e) {
     kiln_problem p;
     kiln_error why;
     if (r->n == KILN_PROBLEMS_MAX)
         return kiln_fail(e, KILN_BAD_INPUT, "%s holds more than %d problems", r->path, r->n);
+    if (take_weight(r, &one, &r->weight[r->n], e)) return e->status;
     if (kiln_problem_parse(&p, one, &why))
         return kiln_fail(e, KILN_BAD_INPUT, "%s, line %d: %.400s", r->path, r->number, why.text);
-    r->weight[r->n] = 1;
     r->group[r->n] = r->label;
     r->problem[r->n++] = kiln_arena_strdup(r->arena, one);
     return KILN_OK;

@@ -90,6 +90,12 @@ static int count(const search *f, int state) {
     return n;
 }
 
+/* The strategy has been at work since `start`. */
+static void searched_since(search *f, double start) {
+    f->s->time_search += kiln_now() - start;
+    f->r->search_seconds += kiln_now() - start;
+}
+
 static int in_work(const search *f) { return ITEMS_MAX - count(f, FREE); }
 
 static bool compiling(const search *f) {
@@ -115,7 +121,7 @@ static void learn(search *f, int64_t point, const kiln_record *r) {
     }
     double start = kiln_now();
     f->strategy->observe(f->state, &o, 1);
-    f->s->time_search += kiln_now() - start;
+    searched_since(f, start);
 }
 
 /* A later run of the command need not compile it again. */
@@ -247,7 +253,7 @@ static void propose(search *f, int n) {
     double start = kiln_now();
     n = n > ITEMS_MAX ? ITEMS_MAX : n;
     int got = f->strategy->propose(f->state, n, points);
-    f->s->time_search += kiln_now() - start;
+    searched_since(f, start);
     if (got <= 0) f->exhausted = true;
     for (int k = 0; k < got; k++) try_point(f, points[k]);
 }
@@ -552,7 +558,7 @@ static double expected_gain(search *f) {
     if (f->gain_at >= 0 && f->r->trials < f->gain_at + BATCH) return f->gain;
     double start = kiln_now(), gain = NAN;
     if (f->strategy->expected_gain) gain = f->strategy->expected_gain(f->state, KILN_HORIZON);
-    f->s->time_search += kiln_now() - start;
+    searched_since(f, start);
     if (isnan(gain)) gain = kiln_steps_gain(&f->steps, f->r->trials, KILN_HORIZON);
     f->gain_at = f->r->trials;
     return f->gain = gain;
@@ -1060,10 +1066,10 @@ int kiln_tuning_visit(search *f, const kiln_visit *v, kiln_error *e) {
 int kiln_tuning_finish(search *f, double seconds, kiln_error *e) {
     const char *why = why_finished(f);
     f->r->ended = why ? why : "the budget was used up";
+    take_quality(f);
     int status = f->best > 0 ? run_finals(f, seconds, e) : KILN_OK;
     if (!(f->best > 0)) f->r->failure = kiln_arena_strdup(&f->s->arena, "no candidate was right");
     if (f->r->failure) f->r->have_winner = false;
-    take_quality(f);
     f->r->finished = !status && !kiln_interrupted;
     return status;
 }
