@@ -11,10 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <glob.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { LOG_MAX = 1 << 20, SUBJECTS = 4, BATCH_MAX = 4096 };
 
@@ -319,6 +321,78 @@ static void test_workspace(void **state) {
     kiln_bench_close(b);
 }
 
+/* ---- the reference's code ---- */
+
+static int n_compiled;
+
+static int compile(const kiln_caps *c, const kiln_compile_request *request, kiln_blob *out,
+                   kiln_blob *ptx, kiln_text *log, kiln_error *e) {
+    n_compiled++;
+    return real->compile(c, request, out, ptx, log, e);
+}
+
+/* How often it was compiled for another bench of problem `text`. */
+static int compiled_for(const char *text, const char *cache) {
+    kiln_problem p;
+    kiln_error e = {0};
+    kiln_bench_options o = {.seed = 5, .hot = true, .cache = cache};
+    int before = n_compiled;
+    if (kiln_problem_parse(&p, text, &e)) fail_msg("%s", e.text);
+    kiln_bench *b = kiln_bench_open(&target, device, &p, &o, &e);
+    if (!b) fail_msg("%s: %s", text, e.text);
+    kiln_bench_close(b);
+    return n_compiled - before;
+}
+
+/* So many kinds that the process forgets all others. */
+static void forget_others(void) {
+    char text[80];
+    for (int i = 1; i <= 4; i++) {
+        snprintf(text, sizeof text, "map rows=2 cols=8 x=f32 out=f32 : out = x + %d", i);
+        compiled_for(text, NULL);
+    }
+}
+
+static void write_file(const char *path, const char *words) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(words, f);
+    fclose(f);
+}
+
+/* Compiled once for all processes: until its file is damaged or gone. */
+static void test_reference_is_kept(void **state) {
+    (void)state;
+    static const char one[] = "map rows=3 cols=5 x=f32 out=f32 : out = x * x";
+    static const char same[] = "map rows=30 cols=7 x=f32 out=f32 : out = x * x";
+    char cache[] = "/tmp/kiln-test-bench-XXXXXX";
+    glob_t files;
+    use_target(false);
+    target.compile = compile;
+    assert_non_null(mkdtemp(cache));
+    assert_int_equal(compiled_for(one, cache), 1);
+    assert_int_equal(compiled_for(same, cache), 0); /* from memory */
+    forget_others();
+    assert_int_equal(compiled_for(same, cache), 0); /* from the file */
+    forget_others();
+    assert_int_equal(compiled_for(same, NULL), 1);
+    char pattern[64];
+    snprintf(pattern, sizeof pattern, "%s/*.reference", cache);
+    assert_int_equal(glob(pattern, 0, NULL, &files), 0);
+    assert_int_equal(files.gl_pathc, 1);
+    forget_others();
+    write_file(files.gl_pathv[0], "no program");
+    assert_int_equal(compiled_for(one, cache), 1);
+    forget_others();
+    assert_int_equal(compiled_for(one, cache), 0); /* the file is whole again */
+    unlink(files.gl_pathv[0]);
+    forget_others();
+    assert_int_equal(compiled_for(one, cache), 1);
+    unlink(files.gl_pathv[0]);
+    globfree(&files);
+    assert_int_equal(rmdir(cache), 0);
+}
+
 static int open_device(void **state) {
     kiln_error e = {0};
     (void)state;
@@ -339,6 +413,7 @@ int main(void) {
         cmocka_unit_test(test_batches_are_cold),
         cmocka_unit_test(test_wrong_is_seen),
         cmocka_unit_test(test_workspace),
+        cmocka_unit_test(test_reference_is_kept),
     };
     return cmocka_run_group_tests_name("bench", tests, open_device, close_device);
 }

@@ -5,6 +5,7 @@
 #include "kernels/input.h"
 #include "kernels/reference.h"
 #include "tuner/finals.h"
+#include "tuner/unit.h"
 #include "tuner/worker.h"
 
 #include <math.h>
@@ -224,9 +225,9 @@ static int run_reference(kiln_bench *b, kiln_error *e) {
 }
 
 /* Problems of one kind share their reference, which takes a second to compile: this process keeps
- * the code of the last ones. */
+ * the code of the last ones, and the cache directory that of all, for processes to come. */
 static struct {
-    uint8_t digest[32]; /* of the device's identity and the source */
+    uint8_t digest[32]; /* of the device's identity, driver and compiler, and the source */
     kiln_blob code;
 } kept[REFERENCES_KEPT];
 static int kept_next;
@@ -235,6 +236,14 @@ static const kiln_blob *recall_reference(const uint8_t digest[32]) {
     for (int i = 0; i < REFERENCES_KEPT; i++)
         if (kept[i].code.data && !memcmp(kept[i].digest, digest, 32)) return &kept[i].code;
     return NULL;
+}
+
+static void forget_reference(const uint8_t digest[32]) {
+    for (int i = 0; i < REFERENCES_KEPT; i++)
+        if (!memcmp(kept[i].digest, digest, 32)) {
+            free(kept[i].code.data);
+            kept[i].code.data = NULL;
+        }
 }
 
 static const kiln_blob *keep_reference(const uint8_t digest[32], const kiln_blob *code) {
@@ -249,6 +258,7 @@ static void digest_reference(const kiln_bench *b, const kiln_text *source, uint8
     kiln_text identity = {0};
     kiln_sha256 hash;
     kiln_caps_identity(b->caps, &identity);
+    kiln_text_printf(&identity, "\n%s\n%s\n", b->caps->driver, b->caps->compiler);
     kiln_sha256_init(&hash);
     kiln_sha256_add(&hash, kiln_text_get(&identity), identity.size + 1);
     kiln_sha256_add(&hash, kiln_text_get(source), source->size);
@@ -256,27 +266,53 @@ static void digest_reference(const kiln_bench *b, const kiln_text *source, uint8
     kiln_text_free(&identity);
 }
 
-static const kiln_blob *reference_code(kiln_bench *b, const kiln_text *source, kiln_error *e) {
-    uint8_t digest[32];
+/* NULL where this process and the cache directory know of none. */
+static const kiln_blob *known_reference(const kiln_bench *b, const uint8_t digest[32]) {
+    char name[KILN_UNIT_NAME];
+    kiln_blob code = {0};
+    const kiln_blob *known = recall_reference(digest);
+    if (known || !b->o.cache) return known;
+    kiln_hex(digest, 32, name);
+    code.data = kiln_unit_read(b->o.cache, name, "reference", &code.size, NULL);
+    return code.data ? keep_reference(digest, &code) : NULL;
+}
+
+static const kiln_blob *make_reference(const kiln_bench *b, const kiln_text *source,
+                                       const uint8_t digest[32], kiln_error *e) {
+    char name[KILN_UNIT_NAME];
     kiln_text log = {0};
     kiln_blob code = {0}, ptx = {0};
-    digest_reference(b, source, digest);
-    const kiln_blob *known = recall_reference(digest);
-    if (known) return known;
     kiln_compile_request request = {.source = kiln_text_get(source)};
     int status = b->target->compile(b->caps, &request, &code, &ptx, &log, e);
     free(ptx.data);
     kiln_text_free(&log);
-    return status ? NULL : keep_reference(digest, &code);
+    if (status) return NULL;
+    kiln_hex(digest, 32, name);
+    if (b->o.cache) /* which may be full: this process can do without */
+        kiln_unit_write(b->o.cache, name, "reference", code.data, code.size, NULL);
+    return keep_reference(digest, &code);
+}
+
+/* What the cache directory holds may be damaged: then it is made again. */
+static int load_reference(kiln_bench *b, const kiln_text *source, kiln_error *e) {
+    uint8_t digest[32];
+    kiln_error damaged = {0};
+    digest_reference(b, source, digest);
+    const kiln_blob *code = known_reference(b, digest);
+    if (code) b->module = b->target->load(b->device, code->data, code->size, &damaged);
+    if (b->module) return KILN_OK;
+    forget_reference(digest);
+    code = make_reference(b, source, digest, e);
+    if (code) b->module = b->target->load(b->device, code->data, code->size, e);
+    return b->module ? KILN_OK : e->status;
 }
 
 static int compile_reference(kiln_bench *b, kiln_error *e) {
     kiln_text source = {0};
     int status = kiln_emit_reference_unit(&b->p, b->caps, &source, e);
-    const kiln_blob *code = status ? NULL : reference_code(b, &source, e);
-    if (code) b->module = b->target->load(b->device, code->data, code->size, e);
+    if (!status) status = load_reference(b, &source, e);
     kiln_text_free(&source);
-    return b->module ? KILN_OK : status ? status : e->status;
+    return status;
 }
 
 /* The reference itself is checked against the C evaluator: two independent texts must agree. */

@@ -14,7 +14,8 @@ typedef struct kiln_bench kiln_bench;
 
 typedef struct kiln_bench_options {
     uint64_t seed;
-    bool hot; /* one set, caches warm */
+    bool hot;          /* one set, caches warm */
+    const char *cache; /* directory that keeps compiled references for later processes, or NULL */
 } kiln_bench_options;
 
 /* Allocates, fills, computes the reference and checks it against the C evaluator on sampled rows.

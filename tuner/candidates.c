@@ -92,26 +92,33 @@ static void order_starts(kiln_candidates *c) {
 }
 
 /* Legal points of one variant's space: all of them, or an even sample when there are too many. */
-static void add_space(kiln_candidates *c, const kiln_space *space, int64_t limit, uint64_t seed) {
+static int add_space(kiln_candidates *c, const kiln_space *space, int64_t limit, uint64_t seed,
+                     kiln_error *e) {
     int64_t size = kiln_space_size(space);
     bool all = size <= RAW_MAX;
-    int64_t tries = all ? size : RAW_MAX, legal = 0;
+    int64_t tries = all ? size : RAW_MAX, n_legal = 0;
+    bool *legal = malloc((size_t)tries + 1); /* asked once: there may be a million */
+    if (!legal)
+        return kiln_fail(e, KILN_NO_MEMORY, "no memory for a space of %lld", (long long)size);
     c->raw += size;
     for (int64_t i = 0; i < tries; i++) {
         int64_t at = all ? i : (int64_t)(kiln_random64(seed, (uint64_t)i) % (uint64_t)size);
         kiln_schedule s = kiln_space_at(space, at);
-        legal += space->variant->legal(c->problem, c->caps, &s, NULL);
+        legal[i] = space->variant->legal(c->problem, c->caps, &s, NULL);
+        n_legal += legal[i];
     }
     uint64_t keep =
-        legal <= limit ? UINT64_MAX : (uint64_t)((double)limit / (double)legal * 0x1p64);
-    c->sampled |= !all || legal > limit;
+        n_legal <= limit ? UINT64_MAX : (uint64_t)((double)limit / (double)n_legal * 0x1p64);
+    c->sampled |= !all || n_legal > limit;
     int64_t room = c->n + limit;
     for (int64_t i = 0; i < tries && c->n < room; i++) {
+        if (!legal[i] || kiln_random64(seed + 1, (uint64_t)i) > keep) continue;
         int64_t at = all ? i : (int64_t)(kiln_random64(seed, (uint64_t)i) % (uint64_t)size);
-        if (kiln_random64(seed + 1, (uint64_t)i) > keep) continue;
         kiln_schedule s = kiln_space_at(space, at);
-        if (space->variant->legal(c->problem, c->caps, &s, NULL)) add(c, &s);
+        add(c, &s);
     }
+    free(legal);
+    return KILN_OK;
 }
 
 static int none_legal(const kiln_candidates *c, kiln_error *e) {
@@ -155,7 +162,7 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
         kiln_space *space = &c->space[c->n_spaces++];
         *space = (kiln_space){.variant = v->variant};
         v->space(p, caps, space);
-        add_space(c, space, limit, seed);
+        status = add_space(c, space, limit, seed, e);
     }
     if (!status && !c->n) status = none_legal(c, e);
     if (!status) order_starts(c), add_generic(c);

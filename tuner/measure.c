@@ -76,7 +76,7 @@ static int setup(const kiln_worker_context *c, const char *problem, uint64_t see
     if (!status) status = kiln_problem_parse(&here.problem, problem, e);
     if (status) return status;
     kiln_bench_close(here.bench);
-    kiln_bench_options o = {.seed = seed, .hot = hot};
+    kiln_bench_options o = {.seed = seed, .hot = hot, .cache = c->cache};
     here.bench = kiln_bench_open(c->target, here.device, &here.problem, &o, e);
     return here.bench ? KILN_OK : e->status;
 }

@@ -4,6 +4,7 @@
  *     HASH.src   the complete source       HASH.bin   what the driver loads
  *     HASH.kind  its kind ("cubin")      HASH.log   what the compiler said
  *     HASH.ptx   CUDA: PTX for a plain architecture, when it was asked for
+ *     HASH.reference   what the driver loads of a reference (bench.c), which has nothing else
  *
  * Files appear by rename, so a file that exists is whole. */
 #ifndef KILN_TUNER_UNIT_H
