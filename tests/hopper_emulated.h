@@ -561,6 +561,15 @@ static void ask_load(const tensor *t, sm_block *b, u32 barrier, u32 to, const in
         .tensor = t, .to_block = b, .to = to, .barrier = barrier, .at = {at[0], at[1], at[2]}};
 }
 
+/* 16 bytes into the shared memory of another block of the cluster. */
+static void emulate_give(u32 at, int rank, const void *quad) {
+    sm_cluster *c = run.now->block->cluster;
+    if (rank < 0 || rank >= c->size) broken("sums for rank %d of a cluster of %d", rank, c->size);
+    if (!c->block[rank].alive) broken("sums for block %d, which has ended", rank);
+    memcpy(shared(&c->block[rank], at, 16, "a gift"), quad, 16);
+    check_landing(&c->block[rank], at, 16);
+}
+
 static void deliver_load(int i) {
     box_load l = run.load[i];
     run.load[i] = run.load[--run.n_loads];

@@ -195,6 +195,23 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define CLUSTER_N 2
 #define ORDER 1
 #include "tests/wgmma_sm90_emulated.h"
+/* ---- k in two halves, of a block each */
+#define NAME(x) halves_##x
+#define CLUSTER_K 2
+#define TM 256
+#define TN 24
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) halves_tma_##x
+#define CLUSTER_K 2
+#define TMA_STORE 1
+#define TN 64
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) halves_swap_##x
+#define CLUSTER_K 2
+#define SWAP 1
+#define TM 16
+#define TN 128
+#include "tests/wgmma_sm90_emulated.h"
 /* ---- k in parts */
 #define NAME(x) split_##x
 #define SPLIT 3
@@ -868,6 +885,14 @@ static void test_tma_stores(void **state) {
     check(&tma_narrow_instance, "m=140 n=104 k=72 ldo=112", 2);
 }
 
+static void test_halves(void **state) {
+    (void)state;
+    check(&halves_instance, "m=300 n=40 k=200", 8);
+    check(&halves_instance, "m=30 n=24 k=72 batch=3", 6);
+    check(&halves_tma_instance, "m=140 n=136 k=400", 12);
+    check(&halves_swap_instance, "m=18 n=304 k=264", 12);
+}
+
 static void test_row_outputs(void **state) {
     (void)state;
     check(&rows_instance, "m=260 n=42 k=136 batch=2", 3);
@@ -986,6 +1011,7 @@ static void test_omissions_are_noticed(void **state) {
         {PREVIOUS, &coop_instance, "m=128 n=32 k=64", 1},
         {BARRIERS_READY, &coop_instance, "m=128 n=32 k=64", 1},
         {CLUSTER_SYNC, &tall_instance, "m=256 n=16 k=200", 2},
+        {CLUSTER_SYNC, &halves_instance, "m=300 n=40 k=400", 8},
         {WARP_SYNC, &tma_instance, "m=128 n=64 k=64", 1},
         {STORES_VISIBLE, &tma_instance, "m=128 n=64 k=64", 1},
         {STORES_READ, &tma_wide_instance, "m=64 n=256 k=64", 1},
@@ -1183,6 +1209,7 @@ int main(void) {
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_orders),
         cmocka_unit_test(test_tma_stores),
+        cmocka_unit_test(test_halves),
         cmocka_unit_test(test_row_outputs),
         cmocka_unit_test(test_rolled),
         cmocka_unit_test(test_layouts),

@@ -24,6 +24,9 @@
 #ifndef CLUSTER_N
 #define CLUSTER_N 1
 #endif
+#ifndef CLUSTER_K
+#define CLUSTER_K 1
+#endif
 #ifndef GROUP
 #define GROUP 2
 #endif
@@ -132,13 +135,17 @@ FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *
 /* Loads ahead may be of other places than those that are finished, but only inside. */
 typedef struct {
     i64 batch, row, col;
-} NAME(finish_held), NAME(value_held);
-FUNC void NAME(finish_fetch)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col,
+} NAME(finish_held), NAME(value_held), NAME(finish_line), NAME(value_line);
+FUNC void NAME(finish_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(finish_line) *line) {
+    (void)n, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
+    if (row < 0 || row >= m) broken("reads ahead outside");
+    line->batch = batch, line->row = row;
+}
+FUNC void NAME(finish_fetch)(EPILOGUE_PARAMS, const NAME(finish_line) *line, int col,
                              NAME(finish_held) *held) {
-    (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
-    if (row < 0 || row >= m || col < 0 || col + FINISH > n || col % FINISH)
-        broken("reads ahead outside");
-    held->batch = batch, held->row = row, held->col = col;
+    (void)m, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
+    if (col < 0 || col + FINISH > n || col % FINISH) broken("reads ahead outside");
+    held->batch = line->batch, held->row = line->row, held->col = col;
 }
 FUNC void NAME(finish_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
                             const NAME(finish_held) *held TOPS_PARAM) {
@@ -162,11 +169,14 @@ FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *s
     for (int e = 0; e < 2; e++) NAME(collect_top)(tops, (double)value[e]);
 #endif
 }
-FUNC void NAME(value_fetch)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col,
+FUNC void NAME(value_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(value_line) *line) {
+    NAME(finish_begin)(EPILOGUE_ARGS, batch, row, line);
+}
+FUNC void NAME(value_fetch)(EPILOGUE_PARAMS, const NAME(value_line) *line, int col,
                             NAME(value_held) *held) {
-    (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
-    if (row < 0 || row >= m || col < 0 || col + 2 > n || col % 2) broken("reads ahead outside");
-    held->batch = batch, held->row = row, held->col = col;
+    (void)m, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
+    if (col < 0 || col + 2 > n || col % 2) broken("reads ahead outside");
+    held->batch = line->batch, held->row = line->row, held->col = col;
 }
 FUNC void NAME(value_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
                            float *value, const NAME(value_held) *held TOPS_PARAM) {
@@ -256,11 +266,14 @@ FUNC void NAME(partial_write)(NAME(quad) * p, NAME(quad) v) {
     *p = v;
 }
 
+FUNC void NAME(give)(u32 at, int rank, NAME(quad) v) { emulate_give(at, rank, &v); }
+
 #include "kernels/matmul/wgmma_sm90/instruction.cuh"
 #include "kernels/matmul/wgmma_sm90/multiply.cuh"
 #include "kernels/matmul/wgmma_sm90/order.cuh"
 #include "kernels/matmul/wgmma_sm90/epilogue.cuh"
 #include "kernels/matmul/wgmma_sm90/split.cuh"
+#include "kernels/matmul/wgmma_sm90/cluster.cuh"
 #include "kernels/matmul/wgmma_sm90/kernel.cuh"
 
 /* One thread of the launch, with the arguments that the program gives it. */
@@ -312,6 +325,7 @@ static const instance NAME(instance) = {
              {"stages", STAGES},
              {"cluster_m", CLUSTER_M},
              {"cluster_n", CLUSTER_N},
+             {"cluster_k", CLUSTER_K},
              {"group", GROUP},
              {"order", ORDER},
              {"stream", STREAM},
@@ -352,6 +366,7 @@ static const instance NAME(instance) = {
 #undef STAGES
 #undef CLUSTER_M
 #undef CLUSTER_N
+#undef CLUSTER_K
 #undef GROUP
 #undef ORDER
 #undef STREAM

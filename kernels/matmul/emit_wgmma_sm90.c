@@ -127,6 +127,11 @@ static void add_splits(const matmul *v, const kiln_caps *caps, kiln_space *out) 
     if (even > 1 && even <= 128) kiln_space_add(out, "split", 1, &even);
 }
 
+/* Do pairs of blocks that halve k find a single wave of tiles? */
+static bool few_tiles(const matmul *v, const kiln_caps *caps) {
+    return (v->m + 255) / 256 * ((v->n + 255) / 256) * v->batch <= caps->units / 2;
+}
+
 static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
     matmul v = kiln_matmul_view(p);
     int line = 128 / (int)kiln_type_bytes(v.a);
@@ -149,6 +154,10 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
         ADD(out, "cluster_m", 1, 2);
         ADD(out, "cluster_n", 1, 2);
     }
+    if (few_tiles(&v, caps))
+        ADD(out, "cluster_k", 1, 2);
+    else
+        ADD(out, "cluster_k", 1);
     add_order(&v, caps, out);
     ADD(out, "stream", 0, 1, 2);
     add_splits(&v, caps, out);
@@ -182,12 +191,14 @@ static const double SHARE_EACH = 130;      /* for every share of a tile */
 static const double SHARE_BYTES = 20;      /* a cycle, of sums handed over */
 static const double PACK_LAUNCH = 1500;    /* a launch before this one */
 static const double ADDING_LAUNCH = 1000;  /* one behind it */
+static const double MEETING = 1200;        /* of two blocks, twice; not measured yet */
+static const double EXCHANGE = 32;         /* bytes a cycle between two blocks; not measured yet */
 static const double LAUNCH = 7000;
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
 typedef struct tile {
-    double m, n, cluster_m, cluster_n, k_slot, owners; /* owners: consumers that share a tile */
+    double m, n, cluster_m, cluster_n, cluster_k, k_slot, owners; /* owners: consumers that share a tile */
     double l2_a, l2_b;                                 /* bytes a cycle that come from the L2 */
     int stages, stream, split;
     bool swap, pingpong, tma_store;
@@ -203,6 +214,7 @@ static tile tile_of(const kiln_schedule *s, const matmul *v) {
                   .n = kiln_schedule_get(s, "tn"),
                   .cluster_m = kiln_schedule_get(s, "cluster_m"),
                   .cluster_n = kiln_schedule_get(s, "cluster_n"),
+                  .cluster_k = kiln_schedule_get(s, "cluster_k"),
                   .k_slot = kiln_schedule_get(s, "tk"),
                   .l2_a = l2_rate(v, v->lda, kiln_schedule_get(s, "pack_a")),
                   .l2_b = l2_rate(v, v->ldb, kiln_schedule_get(s, "pack_b")),
@@ -222,7 +234,7 @@ static double body_cycles(const tile *t, const matmul *v) {
     double multiply = larger(y / 2, 16 + y / 4) * (x / 64);
     double shared = (x / 64 * (2048 + 32 * y) + 32 * (x + y)) / SHARED;
     double l2 = t->m / t->cluster_n * 32 / t->l2_a + t->n / t->cluster_m * 32 / t->l2_b;
-    double steps = ceil((double)v->k / t->k_slot / t->split) * t->k_slot * element / 32;
+    double steps = ceil((double)v->k / t->k_slot / (t->split * t->cluster_k)) * t->k_slot * element / 32;
     double ring = 1 + SHALLOW * larger(0, 4 - t->stages);
     return larger(multiply, larger(shared, l2)) * steps * ring;
 }
@@ -244,6 +256,11 @@ static double sharing_cycles(const tile *t, double waves) {
 static double adding_cycles(const tile *t, const matmul *v, double units) {
     double bytes = 4.0 * t->split * (double)v->m * (double)v->n * (double)v->batch;
     return t->split > 1 ? ADDING_LAUNCH + 2 * bytes / (SHARE_BYTES * units) : 0;
+}
+
+/* Two blocks meet, and exchange half of their sums. */
+static double exchange_cycles(const tile *t) {
+    return t->cluster_k > 1 ? MEETING + t->m * t->n * 2 / EXCHANGE : 0;
 }
 
 static double packing_cycles(const kiln_schedule *s, const matmul *v) {
@@ -268,12 +285,12 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     double units = caps->units > 0 ? caps->units : 1;
     double tiles = ceil((double)v.m / (t.m * t.cluster_m)) *
                    ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch * t.split;
-    double cluster = t.cluster_m * t.cluster_n, resident = floor(units / cluster);
+    double cluster = t.cluster_m * t.cluster_n * t.cluster_k, resident = floor(units / cluster);
     if (cluster > 2) resident = floor(resident * 0.9); /* see resident_clusters in the launch */
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
     double busy = rounds * (body_cycles(&t, &v) + epilogue_cycles(&t, &v, waves)) +
-                  sharing_cycles(&t, waves) + packing_cycles(s, &v) +
+                  sharing_cycles(&t, waves) + exchange_cycles(&t) + packing_cycles(s, &v) +
                   adding_cycles(&t, &v, units);
     double bytes = (double)(v.m + v.n) * (double)v.k * (double)kiln_type_bytes(v.a) +
                    (double)v.m * (double)v.n * (double)kiln_type_bytes(v.out);
@@ -285,7 +302,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
 /* ---- where to start: the least estimate over shapes that fit the hardware */
 
 typedef struct candidate {
-    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, stream, slabs, split;
+    int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, cluster_k, stream, slabs, split;
 } candidate;
 
 static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, const kiln_caps *caps) {
@@ -299,6 +316,7 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     kiln_schedule_set(&s, "swap", c->swap);
     kiln_schedule_set(&s, "cluster_m", c->cluster_m);
     kiln_schedule_set(&s, "cluster_n", c->cluster_n);
+    kiln_schedule_set(&s, "cluster_k", c->cluster_k);
     kiln_schedule_set(&s, "stream", c->stream);
     kiln_schedule_set(&s, "split", c->split);
     kiln_schedule_set(&s, "tma_store", can_store(p, caps) && !c->swap && c->split == 1);
@@ -324,11 +342,14 @@ static int even_split(const candidate *c, const matmul *v, const kiln_caps *caps
     return split < 1 ? 1 : split > 128 ? 128 : (int)split;
 }
 
-/* A tile whole, with its last wave shared, and split. */
+/* A tile whole, halved along k between two blocks, with its last wave shared, and split. */
 static void consider_sharing(candidate c, const kiln_problem *p, const kiln_caps *caps,
                              double *least, kiln_schedule *best) {
     matmul v = kiln_matmul_view(p);
-    c.split = 1;
+    c.split = 1, c.stream = 0, c.cluster_k = 2;
+    if (c.consumers == 2 && !c.pingpong && c.cluster_m * c.cluster_n == 1)
+        consider(&c, p, caps, least, best);
+    c.cluster_k = 1;
     for (c.stream = 0; c.stream <= 1; c.stream++) consider(&c, p, caps, least, best);
     c.stream = 0;
     c.split = c.cluster_m * c.cluster_n == 1 ? even_split(&c, &v, caps) : 1;
@@ -465,7 +486,7 @@ static int finish_columns(const kiln_schedule *s) {
 static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *out, kiln_error *e) {
     static const char *const layers[] = {"parameters", "instruction", "multiply", "order",
-                                         "epilogue",   "split",       "kernel"};
+                                         "epilogue",   "split",       "cluster",  "kernel"};
     kiln_schedule filled = *schedule, *s = &filled;
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);

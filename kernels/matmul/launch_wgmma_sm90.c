@@ -11,6 +11,7 @@ enum {
     STAGES,
     CLUSTER_M,
     CLUSTER_N,
+    CLUSTER_K,
     GROUP,
     ORDER,
     STREAM,
@@ -32,6 +33,7 @@ static const kiln_knob knobs[] = {
     [STAGES] = {"stages", 0, "slots of the ring; 0: as many as shared memory holds"},
     [CLUSTER_M] = {"cluster_m", 1, "blocks along m that share tiles of b by multicast"},
     [CLUSTER_N] = {"cluster_n", 1, "blocks along n that share tiles of a by multicast"},
+    [CLUSTER_K] = {"cluster_k", 1, "2: two blocks take half of k each and add in shared memory"},
     [GROUP] = {"group", 8, "tiles across the walk that run side by side, for the L2 cache"},
     [ORDER] = {"order", 0, "walk of the tiles: 0 groups of rows, 1 of columns, 2 Hilbert's curve"},
     [STREAM] = {"stream", 0,
@@ -68,7 +70,7 @@ static shape shape_of(const matmul *v, const kiln_schedule *s) {
                .threads = 128 + 128 * k[CONSUMERS],
                .x_tile = k[SWAP] ? k[TN] : k[TM],
                .y_tile = k[SWAP] ? k[TM] : k[TN],
-               .cluster = k[CLUSTER_M] * k[CLUSTER_N],
+               .cluster = k[CLUSTER_M] * k[CLUSTER_N] * k[CLUSTER_K],
                .cluster_x = k[SWAP] ? k[CLUSTER_N] : k[CLUSTER_M],
                .cluster_y = k[SWAP] ? k[CLUSTER_M] : k[CLUSTER_N],
                .x_across = k[SWAP] ? b_across : a_across,
@@ -125,12 +127,13 @@ static bool in_range(const kiln_schedule *s, int knob, int least, int most, kiln
 static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
     static const struct {
         int knob, least, most;
-    } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},      {CONSUMERS, 1, 3},
-                 {PINGPONG, 0, 1},  {SWAP, 0, 1},       {STAGES, 2, STAGES_MOST},    {CLUSTER_M, 1, 8},
-                 {CLUSTER_N, 1, 8}, {GROUP, 1, 1024},   {ORDER, 0, 2},      {STREAM, 0, 2},
-                 {SPLIT, 1, 128},   {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},
-                 {PACK_A, 0, 1},
-                 {PACK_B, 0, 1}};
+    } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},
+                 {CONSUMERS, 1, 3}, {PINGPONG, 0, 1},   {SWAP, 0, 1},
+                 {STAGES, 2, STAGES_MOST},              {CLUSTER_M, 1, 8},
+                 {CLUSTER_N, 1, 8}, {CLUSTER_K, 1, 2},  {GROUP, 1, 1024},
+                 {ORDER, 0, 2},     {STREAM, 0, 2},     {SPLIT, 1, 128},
+                 {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},
+                 {PACK_A, 0, 1},    {PACK_B, 0, 1}};
     for (int i = 0; i < (int)(sizeof range / sizeof *range); i++)
         if (!in_range(s, range[i].knob, range[i].least, range[i].most, why)) return false;
     int store = s->value[STORE], group = s->value[GROUP];
@@ -143,6 +146,13 @@ static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
 
 static bool legal_together(const kiln_schedule *s, kiln_text *why) {
     const int *k = s->value;
+    if (k[CLUSTER_K] > 1 && (k[STREAM] || k[SPLIT] > 1))
+        return kiln_matmul_no(why, "cluster_k=%d cuts tiles along k: neither stream nor split",
+                              k[CLUSTER_K]);
+    if (k[CLUSTER_K] > 1 && (k[CONSUMERS] != 2 || k[PINGPONG] || k[CLUSTER_M] * k[CLUSTER_N] > 1))
+        return kiln_matmul_no(why, "cluster_k=%d: each of two blocks finishes the part of one of 2 "
+                                   "consumers that share a tile, which no other block does",
+                              k[CLUSTER_K]);
     if (k[SPLIT] == 1) return true;
     if (k[STREAM])
         return kiln_matmul_no(why, "split=%d and stream=%d both cut tiles along k: use one of them",
@@ -198,7 +208,11 @@ static bool legal_registers(const kiln_schedule *s, const shape *x, kiln_text *w
     return true;
 }
 
-static bool legal_shared(const shape *x, const kiln_caps *caps, kiln_text *why) {
+static bool legal_shared(const kiln_schedule *s, const shape *x, const kiln_caps *caps,
+                         kiln_text *why) {
+    if (s->value[CLUSTER_K] > 1 && x->x_wg * x->y_tile * 4 > s->value[STAGES] * x->slot_bytes)
+        return kiln_matmul_no(why, "cluster_k=%d: the ring has no room for the other block's sums",
+                              s->value[CLUSTER_K]);
     if (x->shared_bytes > 0 && x->shared_bytes <= caps->shared_bytes) return true;
     return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d",
                           x->shared_bytes, caps->shared_bytes);
@@ -334,6 +348,10 @@ static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, 
                               (long long)most);
     if ((s->value[PACK_A] || s->value[PACK_B]) && v->batch > 65535)
         return kiln_matmul_no(why, "batch is more than 65535: too many to pack");
+    if (s->value[CLUSTER_K] > 1 && (g->clusters < g->tiles || g->k_blocks < 2))
+        return kiln_matmul_no(why, "cluster_k=%d wants two slots of k and a single wave, and here are "
+                                   "%lld tiles of %lld slots",
+                              s->value[CLUSTER_K], (long long)g->tiles, (long long)g->k_blocks);
     if (s->value[STREAM] && 2 * g->clusters * g->k_blocks > most)
         return kiln_matmul_no(why, "k=%lld is too deep to be shared", (long long)v->k);
     if (s->value[STREAM] == 2 && g->tiles < g->clusters)
@@ -356,7 +374,7 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     if (!in_range(s, STAGES, 2, STAGES_MOST, why)) return false;
     shape x = shape_of(&v, s);
     if (!legal_together(s, why) || !legal_tile(&v, s, &x, why) || !legal_registers(s, &x, why) ||
-        !legal_shared(&x, caps, why) || !legal_cluster(&x, caps, why) ||
+        !legal_shared(s, &x, caps, why) || !legal_cluster(&x, caps, why) ||
         !legal_maps(&v, s, caps, why) || !legal_store(p, &v, s, &x, caps, why))
         return false;
     grid g = grid_of(&v, caps, s, &x);

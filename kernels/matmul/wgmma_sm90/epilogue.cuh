@@ -44,10 +44,10 @@ FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
         TAKE_4(28)
     }
 }
+/* Is there room for what the next piece reads while this one is finished? */
+#define AHEAD (X_BLOCKS * SUMS <= 128)
 /* Addresses that are asked for ahead of the test whether they are needed. */
-FUNC i64 NAME(inside)(i64 at, i64 extent, int width) {
-    return min((int)at, (int)extent - width);
-}
+FUNC int NAME(inside)(int at, i64 extent, int width) { return min(at, (int)extent - width); }
 #endif
 
 #if SWAP
@@ -69,14 +69,32 @@ FUNC void NAME(stage_lines)(const ACC *sum, int c, ACC *stage, int wg) {
 }
 #endif
 
+#if MATRIX_READS && SPLIT == 1
+/* Matrices that the statements will read of an item's tile come as near as the L2 cache while it is
+ * multiplied: a line for each thread in turn. */
+FUNC void NAME(drain_soon)(const NAME(walk) *w, int tile_rank, int first, EPILOGUE_PARAMS) {
+    const int rows = SWAP ? Y_TILE : X_WG, cols = SWAP ? X_WG : Y_TILE;
+    const int lines = (cols + MATRIX_LINE - 1) / MATRIX_LINE;
+    int x0, y0, batch;
+    NAME(walk_place)(w, tile_rank, &x0, &y0, &batch);
+    x0 += first;
+    UNROLL_N(1) for (int i = THREAD(0) % 128; i < rows * lines; i += 128) {
+        const int row = (SWAP ? y0 : x0) + i / lines;
+        const int col = (SWAP ? x0 : y0) + i % lines * MATRIX_LINE;
+        if (row < m && col < n) NAME(matrix_soon)(EPILOGUE_ARGS, batch, row, col);
+    }
+}
+#endif
+
 #if SPLIT > 1
 /* split.cuh: sums go to the workspace */
 #elif SWAP && ROLLED
 FUNC void NAME(fetch_swapped)(EPILOGUE_PARAMS, int batch, int row, int col,
                               NAME(finish_held) *held) {
+    NAME(finish_line) line;
+    NAME(finish_begin)(EPILOGUE_ARGS, batch, NAME(inside)(row, m, 1), &line);
     UNROLL for (int e = 0; e < 8 / STORE; e++)
-        NAME(finish_fetch)(EPILOGUE_ARGS, batch, NAME(inside)(row, m, 1),
-                           NAME(inside)(col + e * STORE, n, STORE), held + e);
+        NAME(finish_fetch)(EPILOGUE_ARGS, &line, NAME(inside)(col + e * STORE, n, STORE), held + e);
 }
 /* As below, in a loop; what the next lines need is asked for before these are finished. */
 FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int batch,
@@ -186,11 +204,16 @@ FUNC void NAME(put_columns)(u32 at, int j, int lane, float (*v)[2]) {
 typedef struct {
     NAME(value_held) of[PART / 8][2];
 } NAME(part_held);
-FUNC void NAME(fetch_part)(EPILOGUE_PARAMS, int batch, int row, int col, NAME(part_held) *held) {
+FUNC void NAME(begin_rows)(EPILOGUE_PARAMS, int batch, int row, NAME(value_line) *line) {
+    UNROLL for (int half = 0; half < 2; half++)
+        NAME(value_begin)(EPILOGUE_ARGS, batch, NAME(inside)(row + half * 8, m, 1), line + half);
+}
+FUNC void NAME(fetch_part)(EPILOGUE_PARAMS, const NAME(value_line) *line, int col,
+                           NAME(part_held) *held) {
     UNROLL for (int c = 0; c < PART / 8; c++) {
+        const int inside = NAME(inside)(col + c * 8, n, 2);
         UNROLL for (int half = 0; half < 2; half++)
-            NAME(value_fetch)(EPILOGUE_ARGS, batch, NAME(inside)(row + half * 8, m, 1),
-                              NAME(inside)(col + c * 8, n, 2), &held->of[c][half]);
+            NAME(value_fetch)(EPILOGUE_ARGS, line + half, inside, &held->of[c][half]);
     }
 }
 /* TMA clips what lies outside; other outputs and row outputs have to be told. */
@@ -201,7 +224,9 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
     const int g = lane / 4, t = lane % 4;
     const u32 stage = pool + STAGING + (u32)((wg * 4 + warp) * 4096);
     NAME(part_held) next;
-    NAME(fetch_part)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, y0 + 2 * t, &next);
+    NAME(value_line) line[2]; /* of what is fetched next */
+    NAME(begin_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, line);
+    if (AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, y0 + 2 * t, &next);
     /* an odd number of pieces ends in the place in which the next tile begins */
     if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
     UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
@@ -216,14 +241,16 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
             const u32 at = stage + (u32)((i * (Y_TILE / PIECE) + p / PARTS) % 2 * 2048);
             const bool last = p + 1 == Y_TILE / PART;
             ACC s[PART / 2];
+            if (!AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, col0 + 2 * t, &next);
+            if (X_BLOCKS > 1 && last) NAME(begin_rows)(EPILOGUE_ARGS, batch, row + 64, line);
             if (j0 == 0) {
                 if (lane == 0) NAME(stores_read)();
                 NAME(warp_sync)();
             }
             NAME(take)(sum, i * (Y_TILE / PART) + p, PART, s);
             const NAME(part_held) now = next;
-            NAME(fetch_part)(EPILOGUE_ARGS, batch, X_BLOCKS > 1 && last ? row + 64 : row,
-                             (last ? y0 : col0 + PART) + 2 * t, &next);
+            if (AHEAD)
+                NAME(fetch_part)(EPILOGUE_ARGS, line, (last ? y0 : col0 + PART) + 2 * t, &next);
             UNROLL for (int j = 0; j < PART; j += 16) {
                 float v[4][2];
                 UNROLL for (int e = 0; e < 4; e++) {
@@ -315,12 +342,16 @@ FUNC void NAME(transpose)(ACC *v, int t) {
 }
 
 #if ROLLED
-FUNC void NAME(fetch_rows)(EPILOGUE_PARAMS, int batch, int row, int col,
+FUNC void NAME(begin_rows)(EPILOGUE_PARAMS, int batch, int row, NAME(finish_line) *line) {
+    UNROLL for (int half = 0; half < 2; half++)
+        NAME(finish_begin)(EPILOGUE_ARGS, batch, NAME(inside)(row + half * 8, m, 1), line + half);
+}
+FUNC void NAME(fetch_rows)(EPILOGUE_PARAMS, const NAME(finish_line) *line, int col,
                            NAME(finish_held) (*held)[8 / STORE]) {
-    UNROLL for (int half = 0; half < 2; half++) {
-        UNROLL for (int e = 0; e < 8 / STORE; e++)
-            NAME(finish_fetch)(EPILOGUE_ARGS, batch, NAME(inside)(row + half * 8, m, 1),
-                               NAME(inside)(col + e * STORE, n, STORE), held[half] + e);
+    UNROLL for (int e = 0; e < 8 / STORE; e++) {
+        const int inside = NAME(inside)(col + e * STORE, n, STORE);
+        UNROLL for (int half = 0; half < 2; half++)
+            NAME(finish_fetch)(EPILOGUE_ARGS, line + half, inside, held[half] + e);
     }
 }
 /* 32 columns of rows g and g + 8 at a time. What the next ones need is asked for before these are
@@ -328,7 +359,9 @@ FUNC void NAME(fetch_rows)(EPILOGUE_PARAMS, int batch, int row, int col,
 FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
     NAME(finish_held) next[2][8 / STORE];
-    NAME(fetch_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, y0 + t * 8, next);
+    NAME(finish_line) line[2]; /* of what is fetched next */
+    NAME(begin_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, line);
+    if (AHEAD) NAME(fetch_rows)(EPILOGUE_ARGS, line, y0 + t * 8, next);
     UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16 + g;
 #if ROW_TOPS
@@ -341,11 +374,13 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
             const bool last = c + 32 >= Y_TILE;
             NAME(finish_held) now[2][8 / STORE];
             ACC s[16];
+            if (!AHEAD) NAME(fetch_rows)(EPILOGUE_ARGS, line, col, next);
+            if (X_BLOCKS > 1 && last) NAME(begin_rows)(EPILOGUE_ARGS, batch, row0 + 64, line);
             NAME(take)(sum, i * ((Y_TILE + 31) / 32) + c / 32, 32, s);
             UNROLL for (int e = 0; e < 16 / STORE; e++)
                 now[e / (8 / STORE)][e % (8 / STORE)] = next[e / (8 / STORE)][e % (8 / STORE)];
-            NAME(fetch_rows)(EPILOGUE_ARGS, batch, X_BLOCKS > 1 && last ? row0 + 64 : row0,
-                             last ? y0 + t * 8 : col + 32, next);
+            if (AHEAD)
+                NAME(fetch_rows)(EPILOGUE_ARGS, line, last ? y0 + t * 8 : col + 32, next);
             UNROLL for (int half = 0; half < 2; half++) {
                 const int row = row0 + half * 8;
 #if ROW_TOPS

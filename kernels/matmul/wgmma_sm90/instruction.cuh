@@ -183,4 +183,14 @@ FUNC void NAME(flag_clear)(u32 *flag) {
 typedef uint4 NAME(quad);
 FUNC NAME(quad) NAME(partial_read)(const NAME(quad) *p) { return __ldcg(p); }
 FUNC void NAME(partial_write)(NAME(quad) *p, NAME(quad) v) { __stcg(p, v); }
+/* Into the shared memory of block `rank` of the cluster. */
+FUNC void NAME(give)(u32 at, int rank, NAME(quad) v) {
+    asm volatile("{\n"
+                 ".reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "st.shared::cluster.v4.b32 [there], {%2, %3, %4, %5};\n"
+                 "}" ::"r"(at),
+                 "r"(rank), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
+}
 #endif

@@ -69,6 +69,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
     if (m <= 0 || n <= 0) return;
     const u32 pool = SHARED_BASE(NAME(pool));
     const int rank = NAME(cluster_rank)();
+    const int tile_rank = CLUSTER_K > 1 ? 0 : rank; /* among the cluster's tiles */
     NAME(walk) w;
     NAME(walk_start)(&w, (int)m, (int)n, k, batches);
     (void)work;
@@ -91,8 +92,12 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
 #if CONSUMERS > 1
         REGISTERS_LESS(REGISTERS_PRODUCER);
 #endif
-        if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, rank);
+        if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, tile_rank);
         NAME(warp_sync)();
+#if CLUSTER_K > 1
+        NAME(meet)();
+        NAME(meet)();
+#endif
     } else {
 #if CONSUMERS > 1
         REGISTERS_MORE(REGISTERS_CONSUMER);
@@ -112,6 +117,11 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
                 NAME(ring_skip)(&ring, w.to - w.from);
                 continue;
             }
+#endif
+#if MATRIX_READS && SPLIT == 1
+            NAME(drain_soon)(&w, tile_rank, first, EPILOGUE_ARGS);
+#endif
+#if PINGPONG
             NAME(group_sync)(TURN_BARRIER(wg), 256);
 #endif
             NAME(multiply)(sum, pool, &ring, w.to - w.from, first, &reader);
@@ -126,8 +136,11 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
             }
             if (w.to < w.k_blocks) NAME(collect)(sum, &w, rank, work, wg);
 #endif
+#if CLUSTER_K > 1
+            if (!NAME(exchange_sums)(sum, NAME(pool), pool, wg, rank)) continue;
+#endif
             int x0, y0, batch;
-            NAME(walk_place)(&w, rank, &x0, &y0, &batch);
+            NAME(walk_place)(&w, tile_rank, &x0, &y0, &batch);
             x0 += first;
 #if SPLIT > 1
             NAME(leave_part)(sum, NAME(pool), wg, x0, y0, (int)m, n,
@@ -144,7 +157,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
         NAME(stores_done)();
 #endif
     }
-#if CLUSTER > 1
+#if CLUSTER > CLUSTER_K
     NAME(cluster_sync)(); /* a neighbour may still write this block's barriers */
 #endif
 }

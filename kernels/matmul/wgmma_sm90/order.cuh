@@ -54,7 +54,10 @@ FUNC bool NAME(walk_next)(NAME(walk) *w) {
     if (w->next < w->whole) {
         w->tile = w->next;
         w->from = 0, w->to = w->k_blocks;
-#if SPLIT > 1
+#if CLUSTER_K > 1
+        if (BLOCK(0) % CLUSTER_K) w->from = w->k_blocks / 2;
+        else w->to = w->k_blocks / 2;
+#elif SPLIT > 1
         w->from = NAME(part_begin)(w, NAME(walk_part)(w));
         w->to = NAME(part_begin)(w, NAME(walk_part)(w) + 1);
 #endif

@@ -18,6 +18,7 @@
  *   order.cuh        which tile, and which part of k, comes next
  *   epilogue.cuh     from accumulators to memory
  *   split.cuh        sums of parts of k, and the launch that adds them
+ *   cluster.cuh      sums of two blocks that share a tile's k
  *   kernel.cuh       the two roles
  * The emitter puts before them: the knobs below, what matmul.h's kiln_matmul_emit_problem lists,
  * NAME(finish) for FINISH elements, NAME(value) for 2, and NAME(wgmma).
@@ -25,7 +26,8 @@
  * The blocks are persistent: block c takes tiles c, c + blocks, ... With STREAM the tiles that
  * would not fill a last wave (STREAM 2: and one wave more) are cut along k instead, in equal parts
  * for all blocks (order.cuh). With SPLIT every tile is that many items, each a run of slots of k;
- * their sums go to the workspace, and a second launch adds them and finishes (split.cuh). */
+ * their sums go to the workspace, and a second launch adds them and finishes (split.cuh). With
+ * CLUSTER_K two blocks take half of k each, and exchange sums through shared memory (cluster.cuh). */
 #define ELEMENT ((int)sizeof(STORAGE(TA)))
 #define LINE 128 /* bytes of a line of a tile: what TMA's widest swizzle spans */
 #define PER_LINE (LINE / ELEMENT)
@@ -33,7 +35,7 @@
 #define Y_TILE (SWAP ? TM : TN)
 #define CLUSTER_X (SWAP ? CLUSTER_N : CLUSTER_M)
 #define CLUSTER_Y (SWAP ? CLUSTER_M : CLUSTER_N)
-#define CLUSTER (CLUSTER_M * CLUSTER_N)
+#define CLUSTER (CLUSTER_M * CLUSTER_N * CLUSTER_K)
 /* Do lines run along x (y) instead of along k? Packed operands run along k. */
 #define LINES_A_M (TRANSPOSE_A && !PACK_A)
 #define LINES_B_N (!TRANSPOSE_B && !PACK_B)
