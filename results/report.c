@@ -254,8 +254,10 @@ static void print_search(kiln_text *out, const kiln_report_row *row) {
     kiln_text_add(out, ": ");
     print_phases(out, row);
     if (has_model(row))
-        kiln_text_printf(out, "; model on unseen trials: rank correlation %.2f, recall of the best "
-                              "tenth %.2f", row->rank_correlation, row->recall);
+        kiln_text_printf(out, "; model on unseen trials: rank correlation %.2f",
+                         row->rank_correlation);
+    if (has_model(row) && isfinite(row->recall))
+        kiln_text_printf(out, ", recall of the best tenth %.2f", row->recall);
     if (row->ended) kiln_text_printf(out, "; ended: %s", row->ended);
 }
 

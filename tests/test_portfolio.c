@@ -42,6 +42,11 @@ static void test_value(void **state) {
     assert_true(kiln_stake_value(&other, true) == kiln_stake_value(&k, true));
     other = k, other.finished = true;
     assert_true(kiln_stake_value(&other, true) == 0);
+    k.ratio = true; /* a percent counts the same, however long it is */
+    other = k, other.seconds = 2e-3;
+    assert_true(kiln_stake_value(&other, false) == kiln_stake_value(&k, false));
+    other = k, other.weight = 2;
+    assert_true(kiln_stake_value(&other, false) > kiln_stake_value(&k, false));
 }
 
 /* Nothing right yet: before all others, as long as it has time. */

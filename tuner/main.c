@@ -51,9 +51,12 @@ static const char help[] =
     "  --seed N       of data and search (default 1)\n"
     "  --trials N     at most this many per problem\n"
     "  --finish P     a problem is finished when 32 more trials are expected to gain less than P\n"
-    "                 percent (default 0.5; 0: the budget is used up). After a first share for "
-    "each,\n"
-    "                 time goes where weight x seconds x expected gain is largest\n"
+    "                 percent (default 0.5; 0: the budget is used up)\n"
+    "  --aim A        after a first share for each problem, time goes where weight x expected "
+    "gain\n"
+    "                 is largest: of seconds (time, the default) or of percent (ratio). A "
+    "suite's\n"
+    "                 line may begin with weight=W\n"
     "  --regime R     cold (default: operands rotate through memory) or hot (caches warm)\n"
     "  --no-vendor    do not measure OpenBLAS, CLBlast, cuBLASLt beside ours\n"
     "  --quiet        nothing but errors\n"
@@ -178,6 +181,7 @@ enum {
     OPT_SEED,
     OPT_TRIALS,
     OPT_FINISH,
+    OPT_AIM,
     OPT_REGIME,
     OPT_NO_VENDOR,
     OPT_QUIET,
@@ -229,6 +233,11 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_FINISH:
         if (!parse_percent(arg, &o->session.finish))
             return usage("--finish takes a percentage from 0 to 100, not", arg);
+        return 0;
+    case OPT_AIM:
+        if (strcmp(arg, "time") && strcmp(arg, "ratio"))
+            return usage("--aim is time or ratio, not", arg);
+        o->session.ratio = !strcmp(arg, "ratio");
         return 0;
     case OPT_REGIME:
         if (strcmp(arg, "hot") && strcmp(arg, "cold"))
@@ -303,6 +312,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"seed", 1, 0, OPT_SEED},
                                           {"trials", 1, 0, OPT_TRIALS},
                                           {"finish", 1, 0, OPT_FINISH},
+                                          {"aim", 1, 0, OPT_AIM},
                                           {"regime", 1, 0, OPT_REGIME},
                                           {"no-vendor", 0, 0, OPT_NO_VENDOR},
                                           {"quiet", 0, 0, OPT_QUIET},
@@ -356,6 +366,7 @@ static void note_command(kiln_session *s, const options *o, bool given) {
     if (o->session.hot) kiln_text_add(&t, " --regime hot");
     if (o->session.max_trials)
         kiln_text_printf(&t, " --trials %lld", (long long)o->session.max_trials);
+    if (o->session.ratio) kiln_text_add(&t, " --aim ratio");
     if (o->session.finish != FINISH_SHARE)
         kiln_text_printf(&t, " --finish %g", 100 * o->session.finish);
     if (!o->session.vendors) kiln_text_add(&t, " --no-vendor");

@@ -6,7 +6,7 @@ double kiln_stake_value(const kiln_stake *k, bool here) {
     if (k->finished) return 0;
     if (!(k->seconds > 0)) return k->left > 0 ? INFINITY : 0;
     double takes = KILN_HORIZON * k->trial_seconds + (here ? 0 : k->setup_seconds);
-    double saves = k->weight * k->seconds * k->gain;
+    double saves = k->weight * (k->ratio ? 1 : k->seconds) * k->gain;
     return saves > 0 ? saves / fmax(takes, 1e-3) : 0;
 }
 

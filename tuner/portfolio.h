@@ -4,7 +4,8 @@
  *
  *     weight x seconds so far x expected relative improvement / the time that it takes
  *
- * in seconds of kernels saved, and the problem where it is worth most comes next. A problem is
+ * in seconds of kernels saved, and the problem where it is worth most comes next. Where the aim is the
+ * ratio (of a suite's times, all of them alike), seconds are left out. A problem is
  * finished when KILN_HORIZON further trials are expected to improve it by less than a stated share
  * (--finish). The expectation is the strategy's where it has one, else that of the records below. */
 #ifndef KILN_TUNER_PORTFOLIO_H
@@ -19,7 +20,8 @@ enum { KILN_HORIZON = 32, KILN_TRIALS_MIN = 32 };
 
 /* What a problem is known to be worth. */
 typedef struct kiln_stake {
-    double weight;        /* how much a second of it counts */
+    double weight;        /* how much a second of it counts; with `ratio`, a percent of it */
+    bool ratio;
     double seconds;       /* of the best so far; 0: nothing is right yet */
     double gain;          /* expected relative improvement by KILN_HORIZON trials */
     double trial_seconds; /* of a trial, all told */
@@ -28,7 +30,7 @@ typedef struct kiln_stake {
     bool finished;
 } kiln_stake;
 
-/* Kernel seconds saved per second of tuning. `here`: it is set up already. A problem of which nothing
+/* Kernel seconds (with ratio: shares of them) saved per second of tuning. `here`: it is set up already. A problem of which nothing
  * is right yet comes before all others while it has time left; 0 when finished. */
 double kiln_stake_value(const kiln_stake *k, bool here);
 /* Index of the stake worth most, -1 when all are finished or worth nothing; the first of equals.

@@ -21,6 +21,7 @@ typedef struct kiln_session_options {
     uint64_t seed;
     bool hot, quiet, vendors;
     int64_t max_trials; /* per problem; 0: no limit */
+    bool ratio;    /* what is to be won: shares of each problem's time; else seconds, all in all */
     double finish; /* a problem is finished when a further KILN_HORIZON trials are expected to improve
                       it by less than this share; 0: never, the budget is used up */
 } kiln_session_options;

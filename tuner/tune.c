@@ -581,6 +581,7 @@ kiln_stake kiln_tuning_stake(search *f) {
     int64_t n = f->r->trials - f->earlier + count(f, READY);
     double guess = f->s->caps.shared_host ? 1 : 0.1;
     return (kiln_stake){.weight = f->r->weight,
+                        .ratio = f->s->options.ratio,
                         .seconds = f->best > 0 ? f->best : 0,
                         .gain = expected_gain(f),
                         .trial_seconds = n > 0 ? f->spent / (double)n : guess,
