@@ -269,14 +269,44 @@ static bool is_matrix(const kiln_operand *o) {
     return has(o, MATMUL_AXIS_M) && has(o, MATMUL_AXIS_N);
 }
 
-/* Lines of a matrix that are read once leave the first cache alone; parts of a line meet there. */
-static bool passes_once(const kiln_operand *o, int width) {
-    return is_matrix(o) && width * (int)kiln_type_bytes(o->type) >= 16;
+/* How a matrix is read: lines that pass once leave the first cache alone; parts of a line meet there. */
+static int hint_of(const kiln_operand *o, int width) {
+    if (!is_matrix(o)) return 0;
+    return width * (int)kiln_type_bytes(o->type) >= 16 ? 1 : 2;
 }
 
-static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, int width) {
-    bool read[KILN_OPERANDS_MAX];
-    reads_of(p, read);
+/* Where matrices' rows begin. */
+static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, const bool read[]) {
+    kiln_text_add(out, "typedef struct {\n    i64 row;\n");
+    for (int i = 0; i < p->n_operands; i++)
+        if (read[i] && is_matrix(&p->operand[i]))
+            kiln_text_printf(out, "    const GLOBAL STORAGE(%s) *%s;\n",
+                             kiln_type_name(p->operand[i].type), p->operand[i].name);
+    kiln_text_printf(out,
+                     "} NAME(%s_line);\n"
+                     "FUNC void NAME(%s_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, "
+                     "NAME(%s_line) *line)\n{\n    line->row = row;\n",
+                     name, name, name);
+    for (int i = 0; i < p->n_operands; i++)
+        if (read[i] && is_matrix(&p->operand[i]))
+            kiln_text_printf(out,
+                             "    line->%s = p_%s + (batch * m + row) * n;\n    KEEP(line->%s);\n",
+                             p->operand[i].name, p->operand[i].name, p->operand[i].name);
+    kiln_text_add(out, "}\n");
+}
+
+static void emit_hold(kiln_text *out, const kiln_operand *o, int width) {
+    const char *name = o->name;
+    kiln_text_printf(out, "    HOLD(%s, %d, %d, %s%s, %s, held->h_%s[0]);\n", kiln_type_name(o->type),
+                     held_width(o, width), hint_of(o, width), is_matrix(o) ? "line->" : "p_", name,
+                     has(o, MATMUL_AXIS_N)   ? "col"
+                     : has(o, MATMUL_AXIS_M) ? "line->row"
+                                             : "0",
+                     name);
+}
+
+static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, int width,
+                       const bool read[]) {
     kiln_text_add(out, "typedef struct {\n    int nothing;\n");
     for (int i = 0; i < p->n_operands; i++)
         if (read[i])
@@ -284,24 +314,23 @@ static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, 
                              held_width(&p->operand[i], width), p->operand[i].name);
     kiln_text_printf(out,
                      "} NAME(%s_held);\n"
-                     "FUNC void NAME(%s_fetch)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, "
+                     "FUNC void NAME(%s_fetch)(EPILOGUE_PARAMS, const NAME(%s_line) *line, int col, "
                      "NAME(%s_held) *held)\n{\n    held->nothing = 0;\n",
-                     name, name, name);
+                     name, name, name, name);
     for (int i = 0; i < p->n_operands; i++)
-        if (read[i])
-            kiln_text_printf(out, "    HOLD(%s, %d, %d, p_%s, %s, held->h_%s[0]);\n",
-                             kiln_type_name(p->operand[i].type), held_width(&p->operand[i], width),
-                             passes_once(&p->operand[i], width), p->operand[i].name, position(p, i),
-                             p->operand[i].name);
+        if (read[i]) emit_hold(out, &p->operand[i], width);
     kiln_text_add(out, "}\n");
 }
 
 static void emit_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
                        bool keep) {
     char with[80], held[120];
+    bool read[KILN_OPERANDS_MAX];
+    reads_of(p, read);
     snprintf(with, sizeof with, "%s_with", name);
     snprintf(held, sizeof held, ", const NAME(%s_held) *held", name);
-    emit_fetch(out, p, name, width);
+    emit_line(out, p, name, read);
+    emit_fetch(out, p, name, width, read);
     emit_elements(out, p, with, width, keep, held);
 }
 

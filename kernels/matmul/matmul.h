@@ -49,7 +49,13 @@ bool kiln_matmul_no(kiln_text *why, const char *format, ...) __attribute__((form
 bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
                                   kiln_text *why);
 
-/* wgmma_sm90: replaces stages=0 by what shared memory holds; 0 stays where nothing fits. */
+/* wgmma_sm90. Does wgmma multiply these types? Must operand MATMUL_A or MATMUL_B be packed, as TMA or
+ * wgmma cannot take it as it lies? May TMA store the result? How many clusters run at once? */
+bool kiln_matmul_wgmma_sm90_types(const matmul *v, kiln_text *why);
+bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand);
+bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, kiln_text *why);
+int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster);
+/* Replaces stages=0 by what shared memory holds; 0 stays where nothing fits. */
 void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
                                    kiln_schedule *s);
 
@@ -82,11 +88,14 @@ void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char
 void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *name, int width);
 
 /* Either in two steps, so that loads can be asked for long before they are needed:
+ *     NAME(<name>_line)     where the matrices' rows begin
  *     NAME(<name>_held)     what the statements read of `width` columns of a row, as it lies in memory
- *     FUNC void NAME(<name>_fetch)(EPILOGUE_PARAMS, batch, row, col, NAME(<name>_held) *held)
+ *     FUNC void NAME(<name>_begin)(EPILOGUE_PARAMS, batch, row, NAME(<name>_line) *line)
+ *     FUNC void NAME(<name>_fetch)(EPILOGUE_PARAMS, const NAME(<name>_line) *line, int col,
+ *                                  NAME(<name>_held) *held)
  *     FUNC void NAME(<name>_with)(EPILOGUE_PARAMS, batch, row, col, const ACC *sum[, float *value],
  *                                 const NAME(<name>_held) *held TOPS_PARAM)
- * fetch has to be given a place inside the result. */
+ * begin and fetch have to be given a row and columns of the result. */
 void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, const char *name,
                                      int width);
 void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,

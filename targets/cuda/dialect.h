@@ -250,6 +250,7 @@ template <int H, typename W> FUNC void k_store(W *p, W v) { *p = v; }
                      : "memory");                                                                  \
     }
 K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
+K_HINTED(2, "ld.global.nc.", "st.global.") /* only kept where they stand */
 #define READ_F(T, W, H, p, i, dst)                                                                 \
     do {                                                                                           \
         k_pack<W, STORAGE(T)> k_p;                                                                 \
@@ -280,6 +281,8 @@ K_HINTED(1, "ld.global.nc.L1::no_allocate.", "st.global.cs.")
             k_store<H, k_word_t>(k_d + k_i, k_p.w[k_i]);                                           \
     } while (0)
 
+/* A pointer that is computed once, here, and not again before every use. */
+#define KEEP(p) asm volatile("" : "+l"(p))
 /* Brings the line of an address into the second cache. */
 #define PREFETCH(p) asm volatile("prefetch.global.L2 [%0];" ::"l"(p))
 

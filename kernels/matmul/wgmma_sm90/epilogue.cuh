@@ -44,6 +44,13 @@ FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
         TAKE_4(28)
     }
 }
+/* A loop keeps all sums to its end. Where that leaves no registers, pieces follow each other as text,
+ * and sums go as they are finished. */
+#if X_BLOCKS * SUMS > 160
+#define EACH_PIECE UNROLL
+#else
+#define EACH_PIECE UNROLL_N(1)
+#endif
 /* Is there room for what the next piece reads while this one is finished? */
 #define AHEAD (X_BLOCKS * SUMS <= 128)
 /* Addresses that are asked for ahead of the test whether they are needed. */
@@ -105,9 +112,9 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int ba
     NAME(finish_held) next[8 / STORE];
     if (lines <= 0) return;
     NAME(fetch_swapped)(EPILOGUE_ARGS, batch, y0 + y, x0 + thread % 8 * 8, next);
-    UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
+    EACH_PIECE for (int i = 0; i < X_BLOCKS; i++) {
         const int col = x0 + i * 64 + thread % 8 * 8;
-        UNROLL_N(1) for (int c = 0; c < lines; c += 16) {
+        EACH_PIECE for (int c = 0; c < lines; c += 16) {
             const int row = y0 + c + y;
             const bool last = c + 16 >= lines;
             __align__(16) ACC v[8];
@@ -229,14 +236,14 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
     if (AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, y0 + 2 * t, &next);
     /* an odd number of pieces ends in the place in which the next tile begins */
     if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
-    UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
+    EACH_PIECE for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
         float both[2][ROW_TOPS]; /* of rows g and g + 8 */
         NAME(tops_begin)(both[0]);
         NAME(tops_begin)(both[1]);
 #endif
-        UNROLL_N(1) for (int p = 0; p < Y_TILE / PART; p++) {
+        EACH_PIECE for (int p = 0; p < Y_TILE / PART; p++) {
             const int j0 = p % PARTS * PART, col0 = y0 + p * PART;
             const u32 at = stage + (u32)((i * (Y_TILE / PIECE) + p / PARTS) % 2 * 2048);
             const bool last = p + 1 == Y_TILE / PART;
@@ -362,14 +369,14 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
     NAME(finish_line) line[2]; /* of what is fetched next */
     NAME(begin_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, line);
     if (AHEAD) NAME(fetch_rows)(EPILOGUE_ARGS, line, y0 + t * 8, next);
-    UNROLL_N(1) for (int i = 0; i < X_BLOCKS; i++) {
+    EACH_PIECE for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16 + g;
 #if ROW_TOPS
         float both[2][ROW_TOPS];
         NAME(tops_begin)(both[0]);
         NAME(tops_begin)(both[1]);
 #endif
-        UNROLL_N(1) for (int c = 0; c < Y_TILE; c += 32) {
+        EACH_PIECE for (int c = 0; c < Y_TILE; c += 32) {
             const int col = y0 + c + t * 8;
             const bool last = c + 32 >= Y_TILE;
             NAME(finish_held) now[2][8 / STORE];
