@@ -34,12 +34,10 @@ static uint8_t eight_bits(kiln_type t, uint64_t seed, int64_t position) {
     return (uint8_t)(sign << 7 | exponent << mantissa | fraction);
 }
 
-static bool is_eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
-
 static bool is_integer(kiln_type t) { return t == KILN_I8 || t == KILN_I32; }
 
 static void write_element(kiln_type t, uint64_t seed, int64_t position, void *to) {
-    if (is_eight_bit_float(t))
+    if (kiln_type_is_float8(t))
         *(uint8_t *)to = eight_bits(t, seed, position);
     else
         kiln_type_write(t, to, is_integer(t) ? integer(seed, position) : uniform(seed, position));

@@ -45,6 +45,8 @@ size_t kiln_type_bytes(kiln_type t) {
     return types[t].bytes;
 }
 
+bool kiln_type_is_float8(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
+
 double kiln_type_roundoff(kiln_type t) {
     assert(t < KILN_TYPE_COUNT);
     return types[t].roundoff;

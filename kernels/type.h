@@ -2,6 +2,7 @@
 #ifndef KILN_KERNELS_TYPE_H
 #define KILN_KERNELS_TYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,8 @@ const char *kiln_type_name(kiln_type t);
 /* KILN_TYPE_COUNT when the name is unknown. n is the length of name. */
 kiln_type kiln_type_parse(const char *name, size_t n);
 size_t kiln_type_bytes(kiln_type t);
+/* e4m3 or e5m2 */
+bool kiln_type_is_float8(kiln_type t);
 double kiln_type_roundoff(kiln_type t);
 /* Half the distance of the type's smallest numbers, which rounding may cost where roundoff says
  * less: f16, e4m3 and e5m2; 0 for the rest, whose smallest numbers nobody meets. */

@@ -6,29 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
-
 static bool applies(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {
     matmul v = kiln_matmul_view(p);
     if (caps->arch_number != 90)
         return kiln_matmul_no(why, "wgmma is an instruction of compute capability 9.0 alone");
-    bool sixteen = v.a == v.b && (v.a == KILN_F16 || v.a == KILN_BF16);
-    bool rest = (eight_bit_float(v.a) && eight_bit_float(v.b)) ||
-                (v.a == v.b && (v.a == KILN_I8 || v.a == KILN_TF32));
-    if (!sixteen && !rest)
-        return kiln_matmul_no(why, "wgmma has no product of %s and %s", kiln_type_name(v.a),
-                              kiln_type_name(v.b));
-    return true;
-}
-
-/* Must an operand be copied before TMA and wgmma can take it? */
-static bool must_pack(const kiln_problem *p, int operand) {
-    matmul v = kiln_matmul_view(p);
-    const kiln_operand *o = &p->operand[operand];
-    int64_t element = (int64_t)kiln_type_bytes(o->type);
-    bool across = operand == MATMUL_A ? v.ta : !v.tb, sixteen = element == 2;
-    return (across && !sixteen) || o->ld * element % 16 ||
-           (o->batch > 1 && o->batch_stride * element % 16);
+    return kiln_matmul_wgmma_sm90_types(&v, why);
 }
 
 /* Widest piece of a row: 8 columns where alignment allows. */
@@ -42,15 +24,6 @@ static int widest_store(const kiln_problem *p, const kiln_caps *caps) {
     kiln_space_add(space, knob, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)),                 \
                    (int[]){__VA_ARGS__})
 
-/* Can the result leave through TMA? */
-static bool can_store(const kiln_problem *p, const kiln_caps *caps) {
-    matmul v = kiln_matmul_view(p);
-    int64_t element = (int64_t)kiln_type_bytes(v.out);
-    return (v.out == KILN_F16 || v.out == KILN_BF16 || v.out == KILN_F32) &&
-           v.ldo * element % 16 == 0 && (v.batch == 1 || v.stride_o * element % 16 == 0) &&
-           kiln_matmul_epilogue_aligned(p, caps, 2, NULL);
-}
-
 /* With few rows every element of b is read once: it would only push a out of the L2 cache. */
 static bool streams_b(const matmul *v) { return v->m <= 64; }
 
@@ -62,7 +35,8 @@ static bool slow_row(const matmul *v, int64_t ld, bool packed) {
 /* Then more blocks should share what one of them loads. */
 static bool slow_rows(const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
-    return slow_row(&v, v.lda, must_pack(p, MATMUL_A)) || slow_row(&v, v.ldb, must_pack(p, MATMUL_B));
+    return slow_row(&v, v.lda, kiln_matmul_wgmma_sm90_packs(p, MATMUL_A)) ||
+           slow_row(&v, v.ldb, kiln_matmul_wgmma_sm90_packs(p, MATMUL_B));
 }
 
 /* ---- the space: many combinations are illegal, which costs nothing */
@@ -161,13 +135,13 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     add_order(&v, caps, out);
     ADD(out, "stream", 0, 1, 2);
     add_splits(&v, caps, out);
-    if (can_store(p, caps))
+    if (kiln_matmul_wgmma_sm90_stores(p, caps, NULL))
         ADD(out, "tma_store", 0, 1);
     else
         ADD(out, "tma_store", 0);
     ADD(out, "store", widest_store(p, caps));
-    ADD(out, "pack_a", must_pack(p, MATMUL_A));
-    ADD(out, "pack_b", must_pack(p, MATMUL_B));
+    ADD(out, "pack_a", kiln_matmul_wgmma_sm90_packs(p, MATMUL_A));
+    ADD(out, "pack_b", kiln_matmul_wgmma_sm90_packs(p, MATMUL_B));
 }
 
 /* ---- an estimate, to rank schedules before any is measured
@@ -176,30 +150,31 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
  * the L2 cache and memory must move, in whole waves. The constants were fitted to 1330 measured
  * schedules of 30 problems on an H200 (results/data): over problems left out of the fit, the best
  * of the 8 schedules it ranks first was within 1 % of the best measured one. */
-static const double CLOCK = 1.7e9;         /* Hz: between the boost clock and that at the power cap */
-static const double SHARED = 160;          /* bytes a cycle: wgmma's reads and TMA's writes together */
-static const double L2 = 110;               /* bytes a cycle and SM; neighbours' requests coalesce */
-static const double L2_ACROSS = 30;        /* where rows begin inside lines of 128 bytes */
-static const double MEMORY = 4.2e12;       /* bytes a second */
-static const double SHALLOW = 0.17;        /* per slot that a ring has less than 4 */
-static const double STORE = 40;            /* bytes a cycle and consumer, from registers */
-static const double TMA_SAVES = 0.8;       /* of an epilogue that leaves through TMA */
-static const double EPILOGUE = 520;        /* cycles whatever its size */
-static const double SHOWS = 0.75;          /* of an epilogue, when another consumer multiplies */
-static const double SHARE_FIXED = 7000;    /* flags and fences between blocks */
-static const double SHARE_EACH = 130;      /* for every share of a tile */
-static const double SHARE_BYTES = 20;      /* a cycle, of sums handed over */
-static const double PACK_LAUNCH = 1500;    /* a launch before this one */
-static const double ADDING_LAUNCH = 1000;  /* one behind it */
-static const double MEETING = 1200;        /* of two blocks, twice; not measured yet */
-static const double EXCHANGE = 32;         /* bytes a cycle between two blocks; not measured yet */
+static const double CLOCK = 1.7e9;      /* Hz: between the boost clock and that at the power cap */
+static const double SHARED = 160;       /* bytes a cycle: wgmma's reads and TMA's writes together */
+static const double L2 = 110;           /* bytes a cycle and SM; neighbours' requests coalesce */
+static const double L2_ACROSS = 30;     /* where rows begin inside lines of 128 bytes */
+static const double MEMORY = 4.2e12;    /* bytes a second */
+static const double SHALLOW = 0.17;     /* per slot that a ring has less than 4 */
+static const double STORE = 40;         /* bytes a cycle and consumer, from registers */
+static const double TMA_SAVES = 0.8;    /* of an epilogue that leaves through TMA */
+static const double EPILOGUE = 520;     /* cycles whatever its size */
+static const double SHOWS = 0.75;       /* of an epilogue, when another consumer multiplies */
+static const double SHARE_FIXED = 7000; /* flags and fences between blocks */
+static const double SHARE_EACH = 130;   /* for every share of a tile */
+static const double SHARE_BYTES = 20;   /* a cycle, of sums handed over */
+static const double PACK_LAUNCH = 1500; /* a launch before this one */
+static const double ADDING_LAUNCH = 1000; /* one behind it */
+static const double MEETING = 1200;       /* of two blocks, twice; not measured yet */
+static const double EXCHANGE = 32;        /* bytes a cycle between two blocks; not measured yet */
 static const double LAUNCH = 7000;
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
 typedef struct tile {
-    double m, n, cluster_m, cluster_n, cluster_k, k_slot, owners; /* owners: consumers that share a tile */
-    double l2_a, l2_b;                                 /* bytes a cycle that come from the L2 */
+    double m, n, cluster_m, cluster_n, cluster_k, k_slot,
+        owners;        /* owners: consumers that share a tile */
+    double l2_a, l2_b; /* bytes a cycle that come from the L2 */
     int stages, stream, split;
     bool swap, pingpong, tma_store;
 } tile;
@@ -234,7 +209,8 @@ static double body_cycles(const tile *t, const matmul *v) {
     double multiply = larger(y / 2, 16 + y / 4) * (x / 64);
     double shared = (x / 64 * (2048 + 32 * y) + 32 * (x + y)) / SHARED;
     double l2 = t->m / t->cluster_n * 32 / t->l2_a + t->n / t->cluster_m * 32 / t->l2_b;
-    double steps = ceil((double)v->k / t->k_slot / (t->split * t->cluster_k)) * t->k_slot * element / 32;
+    double steps =
+        ceil((double)v->k / t->k_slot / (t->split * t->cluster_k)) * t->k_slot * element / 32;
     double ring = 1 + SHALLOW * larger(0, 4 - t->stages);
     return larger(multiply, larger(shared, l2)) * steps * ring;
 }
@@ -285,8 +261,8 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     double units = caps->units > 0 ? caps->units : 1;
     double tiles = ceil((double)v.m / (t.m * t.cluster_m)) *
                    ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch * t.split;
-    double cluster = t.cluster_m * t.cluster_n * t.cluster_k, resident = floor(units / cluster);
-    if (cluster > 2) resident = floor(resident * 0.9); /* see resident_clusters in the launch */
+    double cluster = t.cluster_m * t.cluster_n * t.cluster_k,
+           resident = (double)kiln_matmul_wgmma_sm90_resident(caps, (int)cluster);
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
     double busy = rounds * (body_cycles(&t, &v) + epilogue_cycles(&t, &v, waves)) +
@@ -319,11 +295,12 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     kiln_schedule_set(&s, "cluster_k", c->cluster_k);
     kiln_schedule_set(&s, "stream", c->stream);
     kiln_schedule_set(&s, "split", c->split);
-    kiln_schedule_set(&s, "tma_store", can_store(p, caps) && !c->swap && c->split == 1);
+    kiln_schedule_set(&s, "tma_store",
+                      kiln_matmul_wgmma_sm90_stores(p, caps, NULL) && !c->swap && c->split == 1);
     kiln_schedule_set(&s, "store", widest_store(p, caps));
     kiln_schedule_set(&s, "evict", streams_b(&v));
-    kiln_schedule_set(&s, "pack_a", must_pack(p, MATMUL_A));
-    kiln_schedule_set(&s, "pack_b", must_pack(p, MATMUL_B));
+    kiln_schedule_set(&s, "pack_a", kiln_matmul_wgmma_sm90_packs(p, MATMUL_A));
+    kiln_schedule_set(&s, "pack_b", kiln_matmul_wgmma_sm90_packs(p, MATMUL_B));
     return s;
 }
 
@@ -356,8 +333,8 @@ static void consider_sharing(candidate c, const kiln_problem *p, const kiln_caps
     if (c.split > 1) consider(&c, p, caps, least, best);
 }
 
-/* x: the side of 64, y: the side of 8. Alone and in clusters; each consumer with a tile of its own (0)
- * or 1 to 3 that share one. Longer lines pay where memory decides. */
+/* x: the side of 64, y: the side of 8. Alone and in clusters; each consumer with a tile of its own
+ * (0) or 1 to 3 that share one. Longer lines pay where memory decides. */
 static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const kiln_caps *caps,
                           double *least, kiln_schedule *best) {
     static const int clusters[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {4, 1}, {1, 4}};
@@ -423,9 +400,7 @@ static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
 
 /* ---- the instruction for the tile's width: its operands cannot be a loop */
 
-static const char *wgmma_type(kiln_type t) {
-    return t == KILN_I8 ? "s8" : kiln_type_name(t);
-}
+static const char *wgmma_type(kiln_type t) { return t == KILN_I8 ? "s8" : kiln_type_name(t); }
 
 static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) {
     bool swap = kiln_schedule_get(s, "swap"), sixteen = v->a == KILN_F16 || v->a == KILN_BF16;
@@ -443,8 +418,7 @@ static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) 
                      sums + 2, width, 32 / (int)kiln_type_bytes(v->a),
                      v->acc == KILN_I32 ? "s32" : "f32", wgmma_type(swap ? v->b : v->a),
                      wgmma_type(swap ? v->a : v->b));
-    for (int i = 0; i < sums; i++)
-        kiln_text_printf(out, "%%%d%s", i, i + 1 < sums ? "," : "}, ");
+    for (int i = 0; i < sums; i++) kiln_text_printf(out, "%%%d%s", i, i + 1 < sums ? "," : "}, ");
     kiln_text_printf(out, "%%%d, %%%d, keep", sums, sums + 1);
     if (v->acc != KILN_I32) kiln_text_add(out, ", 1, 1");
     if (sixteen) kiln_text_printf(out, ", %d, %d", x_across, y_across);
@@ -456,8 +430,7 @@ static void emit_wgmma(kiln_text *out, const matmul *v, const kiln_schedule *s) 
 }
 
 /* One kernel for what is packed, in the order of program(): the side of 64 first. */
-static void emit_pack(kiln_text *out, kiln_text *undefs, const matmul *v,
-                      const kiln_schedule *s) {
+static void emit_pack(kiln_text *out, kiln_text *undefs, const matmul *v, const kiln_schedule *s) {
     bool swap = kiln_schedule_get(s, "swap"), transpose[] = {v->ta, !v->tb};
     bool packed[] = {kiln_schedule_get(s, "pack_a"), kiln_schedule_get(s, "pack_b")};
     bool two = packed[0] && packed[1], same = two && transpose[0] == transpose[1];
@@ -494,15 +467,17 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     emit_pack(out, &undefs, &v, s);
     kiln_emit_knobs(out, &undefs, s);
     kiln_matmul_emit_problem(out, &undefs, p);
-    kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", eight_bit_float(v.a));
+    kiln_emit_define(out, &undefs, "EIGHT_BIT_FLOAT", "%d", kiln_type_is_float8(v.a));
     kiln_emit_define(out, &undefs, "FAST", "%d", v.fast);
     kiln_emit_define(out, &undefs, "OUT_BYTES", "%d", (int)kiln_type_bytes(v.out));
     kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish", finish_columns(s));
     if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value(out, p, "value", 2);
     kiln_matmul_emit_ahead_facts(out, &undefs, p);
-    if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value_ahead(out, p, "value", 2);
-    else kiln_matmul_emit_epilogue_ahead(out, p, "finish", finish_columns(s));
+    if (kiln_schedule_get(s, "tma_store"))
+        kiln_matmul_emit_value_ahead(out, p, "value", 2);
+    else
+        kiln_matmul_emit_epilogue_ahead(out, p, "finish", finish_columns(s));
     emit_wgmma(out, &v, s);
     for (int i = 0; i < (int)(sizeof layers / sizeof *layers); i++) {
         char path[64];

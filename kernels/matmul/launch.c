@@ -45,7 +45,6 @@ static kiln_type type_or(int64_t given, kiln_type otherwise) {
     return given != KILN_NONE ? (kiln_type)given : otherwise;
 }
 
-static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
 
 static bool plain_float(kiln_type t) { return t == KILN_F32 || t == KILN_F16 || t == KILN_BF16; }
 
@@ -53,7 +52,7 @@ static bool plain_float(kiln_type t) { return t == KILN_F32 || t == KILN_F16 || 
 static kiln_type default_out(kiln_type a, kiln_type type) {
     if (a == KILN_I8) return KILN_I32;
     if (a == KILN_TF32) return KILN_F32;
-    return eight_bit_float(a) ? KILN_BF16 : type_or(type, a);
+    return kiln_type_is_float8(a) ? KILN_BF16 : type_or(type, a);
 }
 
 static void types(const kiln_problem *p, kiln_type *a, kiln_type *b, kiln_type *out) {
@@ -63,13 +62,13 @@ static void types(const kiln_problem *p, kiln_type *a, kiln_type *b, kiln_type *
 }
 
 static bool multiplies(kiln_type a, kiln_type b) {
-    return (plain_float(a) && plain_float(b)) || (eight_bit_float(a) && eight_bit_float(b)) ||
+    return (plain_float(a) && plain_float(b)) || (kiln_type_is_float8(a) && kiln_type_is_float8(b)) ||
            (a == b && (a == KILN_I8 || a == KILN_TF32));
 }
 
 /* What a kernel can store and a statement read. */
 static bool stores(kiln_type t) {
-    return plain_float(t) || eight_bit_float(t) || t == KILN_I8 || t == KILN_I32;
+    return plain_float(t) || kiln_type_is_float8(t) || t == KILN_I8 || t == KILN_I32;
 }
 
 static int check_types(kiln_type a, kiln_type b, kiln_type out, bool fast, kiln_error *e) {
@@ -82,7 +81,7 @@ static int check_types(kiln_type a, kiln_type b, kiln_type out, bool fast, kiln_
         return kiln_fail(e, KILN_UNSUPPORTED,
                          "matmul cannot store out=%s: use f32, f16, bf16, e4m3, e5m2, i8 or i32",
                          kiln_type_name(out));
-    if (fast && !eight_bit_float(a))
+    if (fast && !kiln_type_is_float8(a))
         return kiln_fail(e, KILN_UNSUPPORTED,
                          "matmul: fast=1 is about the sums of e4m3 and e5m2 products, and a is %s; "
                          "leave it out",
@@ -107,7 +106,7 @@ static int operands(kiln_problem *p, kiln_error *e) {
     int status = check_types(a, b, out, p->value[FAST], e);
     if (status) return status;
     /* statements' operands get `type=` unless they say otherwise; these types they cannot mean */
-    if (p->type == KILN_TF32 || eight_bit_float(p->type)) p->type = out;
+    if (p->type == KILN_TF32 || kiln_type_is_float8(p->type)) p->type = out;
     declare(p, MATMUL_A, "a", a, false);
     declare(p, MATMUL_B, "b", b, false);
     declare(p, MATMUL_OUT, "out", out, true);

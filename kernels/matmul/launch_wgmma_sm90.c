@@ -56,8 +56,6 @@ typedef struct shape {
     int out_bytes, slot_bytes, staged_bytes, shared_bytes;
 } shape;
 
-static bool eight_bit_float(kiln_type t) { return t == KILN_E4M3 || t == KILN_E5M2; }
-
 static int staged_bytes(const int *k, int consumers) {
     if (k[SWAP]) return consumers * 16 * 68 * 4;
     return k[TMA_STORE] ? consumers * 4 * 2 * 2048 : 0;
@@ -75,7 +73,7 @@ static shape shape_of(const matmul *v, const kiln_schedule *s) {
                .cluster_y = k[SWAP] ? k[CLUSTER_M] : k[CLUSTER_N],
                .x_across = k[SWAP] ? b_across : a_across,
                .y_across = k[SWAP] ? a_across : b_across,
-               .promote = eight_bit_float(v->a) && !v->fast,
+               .promote = kiln_type_is_float8(v->a) && !v->fast,
                .out_bytes = (int)kiln_type_bytes(v->out)};
     x.x_wg = k[PINGPONG] ? x.x_tile : x.x_tile / k[CONSUMERS];
     x.sums = x.x_wg / 64 * (x.y_tile / 2);
@@ -86,8 +84,7 @@ static shape shape_of(const matmul *v, const kiln_schedule *s) {
     return x;
 }
 
-void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
-                                   kiln_schedule *s) {
+void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps, kiln_schedule *s) {
     if (s->value[STAGES]) return;
     matmul v = kiln_matmul_view(p);
     shape x = shape_of(&v, s);
@@ -103,16 +100,23 @@ static bool legal_device(const kiln_caps *caps, kiln_text *why) {
                                "with a driver that has tensor maps");
 }
 
+bool kiln_matmul_wgmma_sm90_types(const matmul *v, kiln_text *why) {
+    bool same = v->a == v->b &&
+                (v->a == KILN_F16 || v->a == KILN_BF16 || v->a == KILN_I8 || v->a == KILN_TF32);
+    if (same || (kiln_type_is_float8(v->a) && kiln_type_is_float8(v->b))) return true;
+    return kiln_matmul_no(why, "wgmma has no product of %s and %s", kiln_type_name(v->a),
+                          kiln_type_name(v->b));
+}
+
+/* Is an operand stored across k, which wgmma takes of 16-bit types only? */
+static bool across_k(const matmul *v, int operand) { return operand == MATMUL_A ? v->ta : !v->tb; }
+
 static bool legal_types(const matmul *v, const kiln_schedule *s, kiln_text *why) {
-    bool sixteen = v->a == v->b && (v->a == KILN_F16 || v->a == KILN_BF16);
-    bool rest = (eight_bit_float(v->a) && eight_bit_float(v->b)) ||
-                (v->a == v->b && (v->a == KILN_I8 || v->a == KILN_TF32));
-    if (!sixteen && !rest)
-        return kiln_matmul_no(why, "wgmma has no product of %s and %s", kiln_type_name(v->a),
-                              kiln_type_name(v->b));
-    if (rest && ((v->ta && !s->value[PACK_A]) || (!v->tb && !s->value[PACK_B])))
-        return kiln_matmul_no(why,
-                              "wgmma takes %s only where it is contiguous along k: pack it",
+    bool unpacked = (across_k(v, MATMUL_A) && !s->value[PACK_A]) ||
+                    (across_k(v, MATMUL_B) && !s->value[PACK_B]);
+    if (!kiln_matmul_wgmma_sm90_types(v, why)) return false;
+    if (unpacked && kiln_type_bytes(v->a) != 2)
+        return kiln_matmul_no(why, "wgmma takes %s only where it is contiguous along k: pack it",
                               kiln_type_name(v->a));
     return true;
 }
@@ -127,13 +131,25 @@ static bool in_range(const kiln_schedule *s, int knob, int least, int most, kiln
 static bool legal_ranges(const kiln_schedule *s, kiln_text *why) {
     static const struct {
         int knob, least, most;
-    } range[] = {{TM, 8, 512},      {TN, 8, 512},       {TK, 16, 256},
-                 {CONSUMERS, 1, 3}, {PINGPONG, 0, 1},   {SWAP, 0, 1},
-                 {STAGES, 2, STAGES_MOST},              {CLUSTER_M, 1, 8},
-                 {CLUSTER_N, 1, 8}, {CLUSTER_K, 1, 2},  {GROUP, 1, 1024},
-                 {ORDER, 0, 2},     {STREAM, 0, 2},     {SPLIT, 1, 128},
-                 {TMA_STORE, 0, 1}, {STORE, 1, 8},      {EVICT, 0, 2},
-                 {PACK_A, 0, 1},    {PACK_B, 0, 1}};
+    } range[] = {{TM, 8, 512},
+                 {TN, 8, 512},
+                 {TK, 16, 256},
+                 {CONSUMERS, 1, 3},
+                 {PINGPONG, 0, 1},
+                 {SWAP, 0, 1},
+                 {STAGES, 2, STAGES_MOST},
+                 {CLUSTER_M, 1, 8},
+                 {CLUSTER_N, 1, 8},
+                 {CLUSTER_K, 1, 2},
+                 {GROUP, 1, 1024},
+                 {ORDER, 0, 2},
+                 {STREAM, 0, 2},
+                 {SPLIT, 1, 128},
+                 {TMA_STORE, 0, 1},
+                 {STORE, 1, 8},
+                 {EVICT, 0, 2},
+                 {PACK_A, 0, 1},
+                 {PACK_B, 0, 1}};
     for (int i = 0; i < (int)(sizeof range / sizeof *range); i++)
         if (!in_range(s, range[i].knob, range[i].least, range[i].most, why)) return false;
     int store = s->value[STORE], group = s->value[GROUP];
@@ -150,8 +166,9 @@ static bool legal_together(const kiln_schedule *s, kiln_text *why) {
         return kiln_matmul_no(why, "cluster_k=%d cuts tiles along k: neither stream nor split",
                               k[CLUSTER_K]);
     if (k[CLUSTER_K] > 1 && (k[CONSUMERS] != 2 || k[PINGPONG] || k[CLUSTER_M] * k[CLUSTER_N] > 1))
-        return kiln_matmul_no(why, "cluster_k=%d: each of two blocks finishes the part of one of 2 "
-                                   "consumers that share a tile, which no other block does",
+        return kiln_matmul_no(why,
+                              "cluster_k=%d: each of two blocks finishes the part of one of 2 "
+                              "consumers that share a tile, which no other block does",
                               k[CLUSTER_K]);
     if (k[SPLIT] == 1) return true;
     if (k[STREAM])
@@ -178,8 +195,9 @@ static bool legal_tile(const matmul *v, const kiln_schedule *s, const shape *x, 
         return kiln_matmul_no(why, "%d lines on the side of 8: wgmma takes 8 to 256, by 8",
                               x->y_tile);
     if (v->a == KILN_I8 && x->y_tile > 24 && x->y_tile % 16)
-        return kiln_matmul_no(why, "%d lines on the side of 8: of i8 wgmma takes 8, 24 and multiples "
-                                   "of 16",
+        return kiln_matmul_no(why,
+                              "%d lines on the side of 8: of i8 wgmma takes 8, 24 and multiples "
+                              "of 16",
                               x->y_tile);
     if (k[TK] * x->element % LINE)
         return kiln_matmul_no(why, "tk=%d: a slot holds whole lines of %d bytes along k", k[TK],
@@ -202,8 +220,9 @@ static bool legal_registers(const kiln_schedule *s, const shape *x, kiln_text *w
                               "%d",
                               sums, x->promote ? ", twice for promotion," : "", consumers, most);
     if (consumers == 3 && x->y_tile > 192)
-        return kiln_matmul_no(why, "with 3 consumers the compiler takes wgmma of up to 192 columns, "
-                                   "not %d",
+        return kiln_matmul_no(why,
+                              "with 3 consumers the compiler takes wgmma of up to 192 columns, "
+                              "not %d",
                               x->y_tile);
     return true;
 }
@@ -214,8 +233,8 @@ static bool legal_shared(const kiln_schedule *s, const shape *x, const kiln_caps
         return kiln_matmul_no(why, "cluster_k=%d: the ring has no room for the other block's sums",
                               s->value[CLUSTER_K]);
     if (x->shared_bytes > 0 && x->shared_bytes <= caps->shared_bytes) return true;
-    return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d",
-                          x->shared_bytes, caps->shared_bytes);
+    return kiln_matmul_no(why, "%d bytes of shared memory: a block has at most %d", x->shared_bytes,
+                          caps->shared_bytes);
 }
 
 /* A block of a cluster loads its part of a shared tile: whole swizzle atoms, one box of 256 lines
@@ -237,38 +256,47 @@ static bool legal_cluster(const shape *x, const kiln_caps *caps, kiln_text *why)
 }
 
 /* What TMA asks of an operand in memory. */
-static bool legal_map(const char *name, int64_t ld, int64_t batch, int64_t stride, int64_t element,
-                      const kiln_caps *caps, kiln_text *why) {
-    if (caps->align_bytes % 16 == 0 && ld * element % 16 == 0 &&
-        (batch == 1 || stride * element % 16 == 0))
-        return true;
+static bool has_map(const kiln_operand *o) {
+    int64_t element = (int64_t)kiln_type_bytes(o->type);
+    return o->ld * element % 16 == 0 && (o->batch == 1 || o->batch_stride * element % 16 == 0);
+}
+
+static bool legal_map(const kiln_operand *o, const kiln_caps *caps, kiln_text *why) {
+    if (caps->align_bytes % 16 == 0 && has_map(o)) return true;
     return kiln_matmul_no(why,
                           "TMA needs rows and batches of %s, and its buffer, at multiples of 16 "
                           "bytes; its rows have %lld",
-                          name, (long long)(ld * element));
+                          o->name, (long long)(o->ld * (int64_t)kiln_type_bytes(o->type)));
 }
 
-static bool legal_maps(const matmul *v, const kiln_schedule *s, const kiln_caps *caps,
+static bool legal_maps(const kiln_problem *p, const kiln_schedule *s, const kiln_caps *caps,
                        kiln_text *why) {
-    int64_t element = (int64_t)kiln_type_bytes(v->a);
-    return (s->value[PACK_A] ||
-            legal_map("a", v->lda, v->batch, v->stride_a, element, caps, why)) &&
-           (s->value[PACK_B] || legal_map("b", v->ldb, v->batch, v->stride_b, element, caps, why));
+    return (s->value[PACK_A] || legal_map(&p->operand[MATMUL_A], caps, why)) &&
+           (s->value[PACK_B] || legal_map(&p->operand[MATMUL_B], caps, why));
 }
 
-static bool legal_store(const kiln_problem *p, const matmul *v, const kiln_schedule *s,
-                        const shape *x, const kiln_caps *caps, kiln_text *why) {
-    if (!s->value[TMA_STORE])
-        return kiln_matmul_epilogue_aligned(p, caps, s->value[STORE], why);
-    if (s->value[SWAP]) return kiln_matmul_no(why, "swapped tiles are not stored by TMA");
-    if (v->out != KILN_F16 && v->out != KILN_BF16 && v->out != KILN_F32)
+bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand) {
+    matmul v = kiln_matmul_view(p);
+    return !has_map(&p->operand[operand]) || (across_k(&v, operand) && kiln_type_bytes(v.a) != 2);
+}
+
+bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {
+    matmul v = kiln_matmul_view(p);
+    if (v.out != KILN_F16 && v.out != KILN_BF16 && v.out != KILN_F32)
         return kiln_matmul_no(why, "TMA stores results in f16, bf16 or f32 here, not %s",
-                              kiln_type_name(v->out));
+                              kiln_type_name(v.out));
+    return legal_map(&p->operand[MATMUL_OUT], caps, why) &&
+           kiln_matmul_epilogue_aligned(p, caps, 2, why);
+}
+
+static bool legal_store(const kiln_problem *p, const kiln_schedule *s, const shape *x,
+                        const kiln_caps *caps, kiln_text *why) {
+    if (!s->value[TMA_STORE]) return kiln_matmul_epilogue_aligned(p, caps, s->value[STORE], why);
+    if (s->value[SWAP]) return kiln_matmul_no(why, "swapped tiles are not stored by TMA");
     if (s->value[TN] * x->out_bytes % 64)
         return kiln_matmul_no(why, "tn=%d: TMA stores pieces of 64 bytes of a row or more",
                               s->value[TN]);
-    return legal_map("out", v->ldo, v->batch, v->stride_o, x->out_bytes, caps, why) &&
-           kiln_matmul_epilogue_aligned(p, caps, 2, why);
+    return kiln_matmul_wgmma_sm90_stores(p, caps, why);
 }
 
 /* ---- geometry: persistent blocks */
@@ -282,7 +310,7 @@ static int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* How many run at once. A pair shares a TPC and always fits; larger clusters must find their SMs in
  * one GPC, which have unequal numbers: of 33 clusters of 4 that an H200 could hold by its 132 SMs,
  * fewer than 32 ran together. */
-static int64_t resident_clusters(const kiln_caps *caps, int cluster) {
+int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster) {
     int64_t all = (caps->units > 0 ? caps->units : 1) / cluster;
     if (cluster > 2) all = all * 9 / 10;
     return all > 0 ? all : 1;
@@ -297,7 +325,7 @@ static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule 
                        ceiling(v->n, (int64_t)k[TN] * k[CLUSTER_N]) * v->batch,
               .k_blocks = ceiling(v->k, k[TK])};
     g.items = g.tiles * k[SPLIT];
-    int64_t room = resident_clusters(caps, x->cluster);
+    int64_t room = kiln_matmul_wgmma_sm90_resident(caps, x->cluster);
     if (k[STREAM])
         g.clusters = g.tiles * g.k_blocks < room ? g.tiles * g.k_blocks : room;
     else
@@ -349,8 +377,9 @@ static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, 
     if ((s->value[PACK_A] || s->value[PACK_B]) && v->batch > 65535)
         return kiln_matmul_no(why, "batch is more than 65535: too many to pack");
     if (s->value[CLUSTER_K] > 1 && (g->clusters < g->tiles || g->k_blocks < 2))
-        return kiln_matmul_no(why, "cluster_k=%d wants two slots of k and a single wave, and here are "
-                                   "%lld tiles of %lld slots",
+        return kiln_matmul_no(why,
+                              "cluster_k=%d wants two slots of k and a single wave, and here are "
+                              "%lld tiles of %lld slots",
                               s->value[CLUSTER_K], (long long)g->tiles, (long long)g->k_blocks);
     if (s->value[STREAM] && 2 * g->clusters * g->k_blocks > most)
         return kiln_matmul_no(why, "k=%lld is too deep to be shared", (long long)v->k);
@@ -375,7 +404,7 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     shape x = shape_of(&v, s);
     if (!legal_together(s, why) || !legal_tile(&v, s, &x, why) || !legal_registers(s, &x, why) ||
         !legal_shared(s, &x, caps, why) || !legal_cluster(&x, caps, why) ||
-        !legal_maps(&v, s, caps, why) || !legal_store(p, &v, s, &x, caps, why))
+        !legal_maps(p, s, caps, why) || !legal_store(p, s, &x, caps, why))
         return false;
     grid g = grid_of(&v, caps, s, &x);
     return legal_sizes(&v, s, &g, why) && legal_split(&v, s, &g, caps, why);
@@ -430,8 +459,8 @@ static int64_t reciprocal(int64_t by) {
 static int64_t pack_blocks(int64_t rows, int64_t pitch, int64_t batch, int64_t element,
                            bool transpose, int units, int64_t *by, int64_t *work) {
     int64_t v = 16 / element, tiles = ceiling(rows, 8 * v), pieces = rows * (pitch / v);
-    int64_t once = batch * (transpose ? tiles * ceiling(pitch * element, 128)
-                                      : ceiling(pieces, 256));
+    int64_t once =
+        batch * (transpose ? tiles * ceiling(pitch * element, 128) : ceiling(pieces, 256));
     bool small = once <= (int64_t)units * (transpose ? 3 : 6);
     *work = transpose ? (small ? 4 / element : 4) : small ? 1 : 2;
     *by = transpose ? reciprocal(tiles) : pieces >> 31 ? 0 : reciprocal(pitch / v);
@@ -473,7 +502,7 @@ static void add_operand(kiln_program *out, const kiln_problem *p, const kiln_cap
     int element = (int)kiln_type_bytes(v.a);
     int64_t offset = 0;
     kiln_operand q = p->operand[o];
-    if (packed) q = pack(out, p, caps, o, o == MATMUL_A ? v.ta : !v.tb, &offset);
+    if (packed) q = pack(out, p, caps, o, across_k(&v, o), &offset);
     /* Rows that begin inside lines: two lines a row are slow enough without fetching their
      * neighbours (4104x4120x4168 on an H200: 208 us, with 256 bytes 228). */
     int l2_bytes = q.ld * element % LINE ? 128 : 255;
@@ -496,8 +525,8 @@ static void add_shared_sums(kiln_program *out, const matmul *v, const kiln_caps 
 }
 
 /* Its blocks start while those of main run, and wait for them: where few are enough for the whole
- * result, each asks for so much shared memory that idle units do not take more than their share (one
- * more would not fit). */
+ * result, each asks for so much shared memory that idle units do not take more than their share
+ * (one more would not fit). */
 static void add_reduction(kiln_program *out, const kiln_problem *p, const kiln_caps *caps,
                           const kiln_schedule *s) {
     matmul v = kiln_matmul_view(p);
