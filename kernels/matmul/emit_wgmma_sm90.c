@@ -156,6 +156,7 @@ static const double L2 = 110;           /* bytes a cycle and SM; neighbours' req
 static const double L2_ACROSS = 30;     /* where rows begin inside lines of 128 bytes */
 static const double MEMORY = 4.2e12;    /* bytes a second */
 static const double SHALLOW = 0.17;     /* per slot that a ring has less than 4 */
+static const double COOPERATIVE = 1.03; /* where consumers share a tile, at the power cap */
 static const double STORE = 40;         /* bytes a cycle and consumer, from registers */
 static const double TMA_SAVES = 0.8;    /* of an epilogue that leaves through TMA */
 static const double EPILOGUE = 520;     /* cycles whatever its size */
@@ -265,9 +266,9 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
            resident = (double)kiln_matmul_wgmma_sm90_resident(caps, (int)cluster);
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
-    double busy = rounds * (body_cycles(&t, &v) + epilogue_cycles(&t, &v, waves)) +
-                  sharing_cycles(&t, waves) + exchange_cycles(&t) + packing_cycles(s, &v) +
-                  adding_cycles(&t, &v, units);
+    double body = body_cycles(&t, &v) * (t.pingpong || waves <= 1 ? 1 : COOPERATIVE);
+    double busy = rounds * (body + epilogue_cycles(&t, &v, waves)) + sharing_cycles(&t, waves) +
+                  exchange_cycles(&t) + packing_cycles(s, &v) + adding_cycles(&t, &v, units);
     double bytes = (double)(v.m + v.n) * (double)v.k * (double)kiln_type_bytes(v.a) +
                    (double)v.m * (double)v.n * (double)kiln_type_bytes(v.out);
     double memory = bytes * (double)v.batch / (MEMORY / CLOCK);
