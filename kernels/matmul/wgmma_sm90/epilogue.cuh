@@ -46,7 +46,7 @@ FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
 }
 /* A loop keeps all sums to its end. Where that leaves no registers, pieces follow each other as text,
  * and sums go as they are finished. */
-#if X_BLOCKS * SUMS > 160
+#if X_BLOCKS * SUMS > 160 && !SWAP
 #define EACH_PIECE UNROLL
 #else
 #define EACH_PIECE UNROLL_N(1)
@@ -206,7 +206,7 @@ FUNC void NAME(put_columns)(u32 at, int j, int lane, float (*v)[2]) {
 
 #if ROLLED
 /* Columns at a time: two rows of each 8. A whole piece would need more registers than there are. */
-#define PART (PIECE > 32 ? 32 : PIECE)
+#define PART (AHEAD && PIECE > 32 ? 32 : !AHEAD && PIECE > 16 ? 16 : PIECE)
 #define PARTS (PIECE / PART)
 typedef struct {
     NAME(value_held) of[PART / 8][2];
