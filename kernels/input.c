@@ -1,6 +1,7 @@
 #include "kernels/input.h"
 
 #include "base/hash.h"
+#include "base/parallel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,8 +65,35 @@ int64_t kiln_input_period(const kiln_operand *o) {
     return all < PERIOD ? all : PERIOD;
 }
 
+/* A period is 20 ms of one core's time: cores share it. */
+typedef struct period_job {
+    kiln_type type;
+    uint64_t seed;
+    char *raw;     /* as the type holds them */
+    double *value; /* or as doubles */
+} period_job;
+enum { PIECE = 1024, PART = 64 * PIECE };
+
+static void fill_raw(void *context, int64_t from, int64_t to) {
+    const period_job *job = context;
+    size_t bytes = kiln_type_bytes(job->type);
+    fill(job->type, job->seed, from, to - from, job->raw + (size_t)from * bytes);
+}
+
+/* Through the type, a piece at a time. */
+static void fill_values(void *context, int64_t from, int64_t to) {
+    const period_job *job = context;
+    double piece[PIECE]; /* of any type */
+    for (int64_t at = from; at < to; at += PIECE) {
+        int64_t n = to - at < PIECE ? to - at : PIECE;
+        fill(job->type, job->seed, at, n, piece);
+        kiln_type_read_many(job->type, piece, n, job->value + at);
+    }
+}
+
 void kiln_input_fill_period(const kiln_operand *o, uint64_t seed, int operand, void *host) {
-    fill(o->type, operand_seed(seed, operand), 0, kiln_input_period(o), host);
+    period_job job = {.type = o->type, .seed = operand_seed(seed, operand), .raw = host};
+    kiln_parallel(kiln_input_period(o), PART, fill_raw, &job);
 }
 
 void kiln_input_fill(const kiln_operand *o, uint64_t seed, int operand, void *host) {
@@ -101,18 +129,13 @@ static const double *read_period(const kiln_source *s, int i, int64_t from, int6
     return room;
 }
 
-/* As the type holds them, a piece at a time. */
 static double *make_period(const kiln_operand *o, uint64_t seed, int operand) {
-    enum { PIECE = 1024 };
-    double piece[PIECE]; /* of any type */
     int64_t n = kiln_input_period(o);
-    double *period = malloc((size_t)n * sizeof *period);
-    for (int64_t at = 0; period && at < n; at += PIECE) {
-        int64_t now = n - at < PIECE ? n - at : PIECE;
-        fill(o->type, operand_seed(seed, operand), at, now, piece);
-        kiln_type_read_many(o->type, piece, now, period + at);
-    }
-    return period;
+    period_job job = {.type = o->type,
+                      .seed = operand_seed(seed, operand),
+                      .value = malloc((size_t)n * sizeof *job.value)};
+    if (job.value) kiln_parallel(n, PART, fill_values, &job);
+    return job.value;
 }
 
 int kiln_input_open(kiln_input *in, const kiln_problem *p, uint64_t seed, kiln_error *e) {
