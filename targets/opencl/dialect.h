@@ -31,7 +31,10 @@
  *                      x is not NaN, a zero is stored as +0: the result is the same in any order
  *   HELD(T, W, name, n)   n times W adjacent elements, kept as compactly as the device can;
  *                      HOLD(T, W, H, p, i, name[k]) reads W, HOLD_ONE(T, p, i, name[k], e) one;
- *                      HELD_GET(T, name[k], e) is a float
+ *                      HELD_GET(T, name[k], e) is a float; H = 2: without the hint, but the load
+ *                      stays where it stands
+ *   KEEP(p)            a pointer to global memory that is not computed again before every use
+ *   PREFETCH(p)        brings the line of an address nearer
  *   K_DIV_ROW(a, b)    a / b where b is one value for the whole row; K_DIV(a, b) otherwise
  *   K_EXP(x) ...       math on REAL, which a body defines as float or as a vector of float
  */
@@ -270,6 +273,8 @@ FUNC void k_atomic_combine(int o, GLOBAL float *p, float x) {
     }
 }
 
+#define KEEP(p)
+#define PREFETCH(p)
 #define HELD(T, W, name, n) float name[n][W]
 #define HOLD(T, W, H, p, i, held) READ_F(T, W, H, p, i, held)
 #define HOLD_ONE(T, p, i, held, e) ((held)[e] = (float)READ(T, p, i))
