@@ -171,6 +171,34 @@ static void test_quiet(void **state) {
     globfree(&g);
 }
 
+/* A suite in turns: no problem needs its budget, each gets its winner, and the report tells how. */
+static void test_portfolio(void **state) {
+    static const char suite[] = COPY "\nweight=3 map rows=4 cols=8 x=f32 out=f32 : out = x + 1\n";
+    const char *file = process_path("two"), *where = process_path("turns");
+    const char *argv[] = {tune,       "",      "--suite", file,         "--device", "opencl:0",
+                          "--budget", "600",   "--finish", "100",        "--out",    where,
+                          "--strategy", "random", "--no-vendor", NULL};
+    (void)state;
+    process_write(file, suite, sizeof suite - 1);
+    argv[1] = "--quiet";
+    double begun = kiln_now();
+    process_result r = process_run_list(300, argv);
+    if (r.status) fail_msg("status %d: %s", r.status, r.err);
+    process_free(&r);
+    assert_true(kiln_now() - begun < 300); /* not the whole budget */
+    argv[1] = "report";
+    r = process_run_list(60, argv);
+    if (r.status) fail_msg("status %d: %s", r.status, r.err);
+    for (char *c = r.out; *c; c++)
+        if (*c == '\n') *c = ' ';
+    int ended = 0;
+    for (const char *c = r.out; (c = strstr(c, "more are expected to gain")); c++) ended++;
+    assert_int_equal(ended, 2);
+    assert_null(strstr(r.out, "no winner"));
+    assert_non_null(strstr(r.out, "search   "));
+    process_free(&r);
+}
+
 /* What a session writes to a terminal. */
 static char *on_terminal(const char *where) {
     int master = posix_openpt(O_RDWR | O_NOCTTY);
@@ -565,7 +593,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_words),      cmocka_unit_test(test_suite_files),
         cmocka_unit_test(test_help_and_devices), cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_no_color),         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_portfolio),        cmocka_unit_test(test_no_color),
+        cmocka_unit_test(test_bench),
         cmocka_unit_test(test_bench_vendors),    cmocka_unit_test(test_bench_pytorch),
         cmocka_unit_test(test_damaged_library),
         cmocka_unit_test(test_import),           cmocka_unit_test(test_foreign_stores),

@@ -1,6 +1,7 @@
 #include "tuner/portfolio.h"
 
 #include <math.h>
+#include <string.h>
 
 double kiln_stake_value(const kiln_stake *k, bool here) {
     if (k->finished) return 0;
@@ -26,14 +27,20 @@ int kiln_portfolio_next(const kiln_stake *k, int n, int current, double *rival) 
     return best;
 }
 
-void kiln_steps_add(kiln_steps *s, double best, double better) {
-    if (!(best > 0) || !(better < best)) return;
-    s->last[s->n++ % 3] = 1 - better / best;
+void kiln_steps_add(kiln_steps *s, int64_t trials, double best) {
+    if (s->n == KILN_STEPS_MAX) {
+        s->n--;
+        memmove(s->trials, s->trials + 1, (size_t)s->n * sizeof *s->trials);
+        memmove(s->best, s->best + 1, (size_t)s->n * sizeof *s->best);
+    }
+    s->trials[s->n] = trials;
+    s->best[s->n++] = best;
 }
 
 double kiln_steps_gain(const kiln_steps *s, int64_t trials, int further) {
-    double mean = 0;
-    for (int i = 0; i < 3; i++) mean += (i < s->n ? s->last[i] : KILN_FIRST_STEP) / 3;
-    if (trials < 1) return mean;
-    return fmin(mean * log1p((double)further / (double)trials), 1);
+    double n = trials > 1 ? (double)trials : 1, fade = 8 / (8 + n);
+    int from = 0;
+    while (from + 1 < s->n && s->trials[from + 1] <= trials / 4) from++;
+    double progress = s->n ? log(s->best[from] / s->best[s->n - 1]) / log(4) : 0;
+    return -expm1(-(progress + KILN_FIRST_GAIN * fade) * log1p(further / n));
 }

@@ -37,15 +37,18 @@ double kiln_stake_value(const kiln_stake *k, bool here);
  * `current` is set up already (-1: none). *rival is what a second is worth at the best other. */
 int kiln_portfolio_next(const kiln_stake *k, int n, int current, double *rival);
 
-/* Steps by which the best improved, and what they promise. Under trials that are as good as each
- * other, n more after N set a new best ln((N + n) / N) times; each is taken to be as large as the
- * last three were on average (KILN_FIRST_STEP stands for those that did not happen yet). */
+/* Steps by which the best came down, and what they promise. Progress goes with the logarithm of the
+ * trials: what it was per e-fold over the last three quarters of them is expected to go on, and at first
+ * a little more (KILN_FIRST_GAIN per e-fold, fading), so that a lucky start is not taken for the end. */
+enum { KILN_STEPS_MAX = 32 };
+#define KILN_FIRST_GAIN 0.05
 typedef struct kiln_steps {
-    double last[3]; /* relative */
     int n;
+    int64_t trials[KILN_STEPS_MAX]; /* how many there were when it was found */
+    double best[KILN_STEPS_MAX];
 } kiln_steps;
-#define KILN_FIRST_STEP 0.05
-void kiln_steps_add(kiln_steps *s, double best, double better);
+void kiln_steps_add(kiln_steps *s, int64_t trials, double best);
+/* Expected relative improvement by `further` trials after so many. */
 double kiln_steps_gain(const kiln_steps *s, int64_t trials, int further);
 
 #endif

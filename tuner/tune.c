@@ -115,7 +115,7 @@ static void learn(search *f, int64_t point, const kiln_record *r) {
     f->r->trials++;
     f->r->failures[r->outcome]++;
     if (r->outcome == KILN_OUTCOME_OK && (!(f->best > 0) || r->median < f->best)) {
-        kiln_steps_add(&f->steps, f->best, r->median);
+        kiln_steps_add(&f->steps, f->r->trials, r->median);
         f->best = r->median;
         f->best_point = point;
     }
