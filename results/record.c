@@ -87,6 +87,8 @@ static void set_default(const field *f, kiln_record *r) {
     if (f->kind == INT) AT(int, r, f) = f->fallback;
 }
 
+const char *kiln_record_protocol(bool hot) { return hot ? "hot/2" : "cold/2"; }
+
 kiln_record kiln_record_blank(void) {
     kiln_record r = {0};
     for (const field *f = fields; f < fields + N_FIELDS; f++) {

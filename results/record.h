@@ -42,7 +42,7 @@ typedef struct kiln_record {
     const char *schedule;  /* canonical text; vendors: "vendor openblas" */
     const char *device;    /* kiln_caps_identity */
     const char *source;    /* SHA-256 of the emitted program, hexadecimal */
-    const char *protocol;  /* "cold" or "hot", then the version of the protocol: "cold/1" */
+    const char *protocol;  /* "cold" or "hot", then the version of the protocol: "cold/2" */
     const char *phase;     /* "search", "final", "vendor", "odd" */
     kiln_outcome outcome;
     const char *detail;    /* reason of a failure: first line of a log, a signal, the wrong element */
@@ -66,6 +66,9 @@ typedef struct kiln_record {
 /* A record of which nothing is known yet: "-" for the texts that every record must have, "" for the
  * others, numbers that are not known as such. */
 kiln_record kiln_record_blank(void);
+
+/* What measuring means today, tuner/README.md: "cold/2" or "hot/2". Version 1 timed trials at rest. */
+const char *kiln_record_protocol(bool hot);
 
 /* One line without the newline; fields at their default (empty, 0, unknown) are left out. Bytes
  * that are not UTF-8 (a compiler's words) become U+FFFD, and a NaN or infinite number the largest

@@ -336,7 +336,7 @@ static void print_record(kiln_text *out, const kiln_record *change) {
     static const double one[] = {1e-3};
     kiln_record r = {.device = H200,
                      .source = "ab",
-                     .protocol = "cold/1",
+                     .protocol = "cold/2",
                      .phase = "search",
                      .problem = PROBLEM,
                      .n_samples = 1,
@@ -512,7 +512,7 @@ static void records_are_kept_apart(void **state) {
     for (int i = 0; i < 45; i++) {
         kiln_record r = {.schedule = schedule_of(&m, i, &t), .median = made_seconds(i)};
         print_record(&text, &r);
-        r.protocol = "hot/1";
+        r.protocol = "hot/2";
         print_record(&text, &r);
         r.protocol = NULL;
         r.device = POCL;

@@ -55,7 +55,10 @@ bool kiln_bench_verify(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_aren
 bool kiln_bench_verify_again(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena);
 
 /* Times: stops when the standard error of the median is below 0.5 %, at `seconds`, or as soon as
- * the candidate cannot come within 1.3x of `best` (outcome SLOW). Fills the samples. */
+ * the candidate cannot come within 1.3x of `best` (outcome SLOW). Fills the samples. On a GPU what
+ * is not slow is then timed under load instead: after a while of itself, enqueued without a pause.
+ * At rest a GPU clocks higher than its power allows for long, and another schedule may be the
+ * fastest. */
 int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best, kiln_record *r,
                     kiln_arena *arena, kiln_error *e);
 /* One sample in seconds (a batch where the kernel is short). Below 0: failed. */

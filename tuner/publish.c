@@ -103,7 +103,7 @@ int kiln_publish_table(kiln_session *s, kiln_error *e) {
     if (!rows) return kiln_fail(e, KILN_NO_MEMORY, "no memory for the table");
     double copy = best_copy(s);
     for (int i = 0; i < s->n_results; i++) fill_row(s, &s->result[i], &rows[i], copy);
-    const char *protocol = s->options.hot ? "hot/1" : "cold/1";
+    const char *protocol = kiln_record_protocol(s->options.hot);
     int status =
         kiln_report_gather(s->store, s->identity, protocol, rows, s->n_results, &s->arena, e);
     if (status) return status;

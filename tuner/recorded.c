@@ -228,7 +228,7 @@ static int64_t add_points(recorded *r, const trial *t, int64_t n) {
 static void name_of(const trial *t, const kiln_caps *caps, bool alone, kiln_text *out) {
     const char *words = t->problem;
     kiln_text_add(out, words);
-    if (strcmp(t->regime, "cold")) kiln_text_printf(out, " %s", t->regime);
+    if (strcmp(t->regime, kiln_record_protocol(false))) kiln_text_printf(out, " %s", t->regime);
     if (!alone) kiln_text_printf(out, " @%s:%s", caps->target, caps->name);
     for (size_t i = 0; i < out->size; i++) /* one word, for tables and gnuplot */
         if (strchr(" |", out->data[i])) out->data[i] = '_';
@@ -320,7 +320,7 @@ static int add_trial(reader *x, const kiln_record *r) {
     *t = (trial){
         .device = kiln_arena_strdup(&x->arena, r->device),
         .problem = problem,
-        .regime = kiln_arena_printf(&x->arena, "%.*s", (int)strcspn(r->protocol, "/"), r->protocol),
+        .regime = kiln_arena_strdup(&x->arena, r->protocol),
         .schedule = schedule,
         .seconds = timed ? r->median : NAN};
     if (!t->device || !t->regime) return KILN_NO_MEMORY;

@@ -225,7 +225,7 @@ kiln_record kiln_session_record(kiln_session *s, const kiln_result *r, const cha
     record.problem = r->text;
     record.schedule = schedule;
     record.device = s->identity;
-    record.protocol = s->options.hot ? "hot/1" : "cold/1";
+    record.protocol = kiln_record_protocol(s->options.hot);
     record.phase = phase;
     record.seed = s->options.seed;
     record.date = kiln_arena_strdup(&s->arena, date);
@@ -452,7 +452,7 @@ static void recall_earlier(kiln_session *s, kiln_result *r) {
     kiln_query q = {.problem = r->text,
                     .device = s->identity,
                     .phase = "search",
-                    .protocol = s->options.hot ? "hot/1" : "cold/1"};
+                    .protocol = kiln_record_protocol(s->options.hot)};
     kiln_store_each(s->store, &q, earlier_visit, &c, NULL);
     kiln_text_free(&text);
     const char *unit = r->have_winner ? kiln_session_find_unit(s, r->winner.source) : NULL;

@@ -1013,7 +1013,7 @@ static int learn_earlier(search *f, kiln_error *e) {
     kiln_query earlier = {.problem = f->r->text,
                           .device = f->s->identity,
                           .phase = "search",
-                          .protocol = f->s->options.hot ? "hot/1" : "cold/1"};
+                          .protocol = kiln_record_protocol(f->s->options.hot)};
     int status = kiln_store_each(f->s->store, &earlier, resume_visit, f, e);
     f->earlier = f->r->trials;
     return status;

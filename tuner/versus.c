@@ -374,7 +374,7 @@ static void print_head(const run *r) {
     kiln_text device = {0};
     kiln_caps_identity(r->o->caps, &device);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    const char *protocol = r->o->hot ? "hot/1" : "cold/1";
+    const char *protocol = kiln_record_protocol(r->o->hot);
     if (r->o->json) {
         json_t *j =
             json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I}", "device", kiln_text_get(&device),
