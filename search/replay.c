@@ -1,3 +1,4 @@
+#include "search/frontier.h"
 #include "search/replay_json.h"
 
 #include "cost-model/features.h"
@@ -41,6 +42,8 @@ struct kiln_recording {
     int n_features;
     const char **feature_name;
     double *prior; /* per point, NULL: none */
+    int n_opinions;
+    double *opinion; /* per source and point */
     bool wrapped;  /* the space is somebody else's: */
     kiln_search_space space;
     void (*release)(void *context);
@@ -54,7 +57,7 @@ int64_t kiln_recording_failures(const kiln_recording *r) { return r->failures; }
 void kiln_recording_free(kiln_recording *r) {
     if (!r) return;
     if (r->release) r->release(r->space.context);
-    free(r->prior);
+    free(r->prior), free(r->opinion);
     kiln_arena_free(&r->arena);
     free(r);
 }
@@ -415,6 +418,11 @@ static double space_prior(void *context, int64_t point) {
     return ((const kiln_recording *)context)->prior[point];
 }
 
+static double space_opinion(void *context, int k, int64_t point) {
+    const kiln_recording *r = context;
+    return r->opinion[k * r->n + point];
+}
+
 kiln_search_space kiln_recording_space(kiln_recording *r) {
     if (r->wrapped) return r->space;
     return (kiln_search_space){
@@ -425,6 +433,8 @@ kiln_search_space kiln_recording_space(kiln_recording *r) {
         .neighbours = space_neighbours,
         .context = r,
         .prior = r->prior ? space_prior : NULL,
+        .n_opinions = r->prior ? r->n_opinions : 0,
+        .opinion = space_opinion,
     };
 }
 
@@ -457,19 +467,16 @@ static int64_t same_point(const kiln_recording *r, int64_t point, const kiln_rec
 }
 
 /* A source's opinions: slowdowns there; a failure counts as 20 times slower. */
-static void add_opinions(const kiln_recording *r, const kiln_recording *source,
-                         const int by[KILN_PARAMETERS_MAX], double *sum, int *votes) {
+static void ask(const kiln_recording *r, const kiln_recording *source,
+                const int by[KILN_PARAMETERS_MAX], double *out) {
     for (int64_t i = 0; i < r->n; i++) {
-        int64_t p = same_point(r, i, source, by);
-        if (p < 0 || isnan(source->best)) continue;
-        double t = source->seconds[p];
-        sum[i] += log(isnan(t) ? 20 : t / source->best);
-        votes[i]++;
+        int64_t p = isnan(source->best) ? -1 : same_point(r, i, source, by);
+        double t = p < 0 ? NAN : source->seconds[p];
+        out[i] = p < 0 ? NAN : isnan(t) ? 20 : t / source->best;
     }
 }
 
-static int sum_opinions(kiln_recording *r, const kiln_recording *const *sources, int n, int *votes,
-                        kiln_error *e) {
+static int ask_all(kiln_recording *r, const kiln_recording *const *sources, int n, kiln_error *e) {
     for (int i = 0; i < n; i++) {
         int by[KILN_PARAMETERS_MAX];
         if (!match_axes(r, sources[i], by))
@@ -477,9 +484,20 @@ static int sum_opinions(kiln_recording *r, const kiln_recording *const *sources,
                              "recordings %s and %s have different parameters; transfer needs the "
                              "same kernel",
                              r->name, sources[i]->name);
-        add_opinions(r, sources[i], by, r->prior, votes);
+        ask(r, sources[i], by, r->opinion + i * r->n);
     }
     return 0;
+}
+
+/* The geometric mean of those who have an opinion. */
+static double common_opinion(const kiln_recording *r, int64_t point) {
+    double sum = 0;
+    int n = 0;
+    for (int k = 0; k < r->n_opinions; k++) {
+        double x = r->opinion[k * r->n + point];
+        if (!isnan(x)) sum += log(x), n++;
+    }
+    return n ? exp(sum / n) : NAN;
 }
 
 int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
@@ -488,17 +506,30 @@ int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sour
         return kiln_fail(e, KILN_UNSUPPORTED,
                          "recording %s brings its own prior; transfer is for files of values",
                          r->name);
-    free(r->prior);
-    r->prior = NULL;
+    free(r->prior), free(r->opinion);
+    r->prior = r->opinion = NULL;
+    r->n_opinions = n > 0 ? n : 0;
     if (n <= 0) return 0;
-    int *votes = calloc((size_t)r->n, sizeof *votes);
     r->prior = calloc((size_t)r->n, sizeof *r->prior);
-    int status = votes && r->prior ? sum_opinions(r, sources, n, votes, e) : no_memory(e);
-    for (int64_t i = 0; !status && i < r->n; i++)
-        r->prior[i] = votes[i] ? exp(r->prior[i] / votes[i]) : NAN;
-    free(votes);
-    if (status) free(r->prior), r->prior = NULL;
+    r->opinion = calloc((size_t)r->n * (size_t)n, sizeof *r->opinion);
+    int status = r->prior && r->opinion ? ask_all(r, sources, n, e) : no_memory(e);
+    for (int64_t i = 0; !status && i < r->n; i++) r->prior[i] = common_opinion(r, i);
+    if (status) free(r->prior), free(r->opinion), r->prior = r->opinion = NULL;
     return status;
+}
+
+int kiln_recording_mislead(kiln_recording *r, uint64_t seed, kiln_error *e) {
+    double *kept = malloc((size_t)r->n * sizeof *kept);
+    if (!kept) return no_memory(e);
+    for (int k = 0; k < r->n_opinions; k++) {
+        double *opinion = r->opinion + k * r->n;
+        memcpy(kept, opinion, (size_t)r->n * sizeof *kept);
+        for (int64_t i = 0; i < r->n; i++)
+            opinion[i] = kept[kiln_search_shuffled(r->n, seed + 100 * (uint64_t)k, i)];
+    }
+    for (int64_t i = 0; i < r->n && r->n_opinions; i++) r->prior[i] = common_opinion(r, i);
+    free(kept);
+    return 0;
 }
 
 /* ---------------------------------------------------------------- running */
@@ -732,8 +763,11 @@ static void add_header(const kiln_replay_options *o, bool transfer, kiln_text *t
     kiln_text_printf(table,
                      "Strategy %s%s: medians over %d seeds, at most %d evaluations, batches of "
                      "%d.\n\n",
-                     o->strategy->name, transfer ? " with transfer" : "", o->seeds, o->evaluations,
-                     o->batch);
+                     o->strategy->name,
+                     !transfer    ? ""
+                     : o->mislead ? " with misleading transfer"
+                                  : " with transfer",
+                     o->seeds, o->evaluations, o->batch);
     kiln_text_add(table, "| space                | points |   90 % [quartiles]    |  95 % [quartiles]    |  99 % [quartiles]    "
                          "|  @25  |  @50  | @100  | @200  | failed | ms/ev. |\n"
                          "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
@@ -765,7 +799,8 @@ static bool may_learn_from(const kiln_recording *a, const kiln_recording *b) {
            match_axes(a, b, by);
 }
 
-static int give_transfer(kiln_recording *const *all, int n, int target, kiln_error *e) {
+static int give_transfer(kiln_recording *const *all, int n, int target,
+                         const kiln_replay_options *o, kiln_error *e) {
     const kiln_recording **sources = malloc(sizeof *sources * (size_t)n);
     if (!sources) return no_memory(e);
     int count = 0;
@@ -774,7 +809,7 @@ static int give_transfer(kiln_recording *const *all, int n, int target, kiln_err
             sources[count++] = all[i];
     int status = kiln_recording_transfer(all[target], sources, count, e);
     free(sources);
-    return status;
+    return !status && o->mislead ? kiln_recording_mislead(all[target], o->seed, e) : status;
 }
 
 /* One recording's line. */
@@ -807,7 +842,7 @@ int kiln_replay_compare(kiln_recording *const *all, int n, const kiln_replay_opt
     kiln_replay_options o = with_defaults(given);
     add_header(&o, transfer, table);
     for (int i = 0; !status && i < n; i++) {
-        if (transfer && !all[i]->wrapped) status = give_transfer(all, n, i, e);
+        if (transfer && !all[i]->wrapped) status = give_transfer(all, n, i, &o, e);
         if (!status) status = compare(all[i], &o, &t, table, curves, e);
     }
     if (!status && t.n) add_totals(&t, table);

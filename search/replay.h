@@ -38,11 +38,14 @@ int64_t kiln_recording_failures(const kiln_recording *r);
 /* The space of a recording, which must outlive it. Features: each parameter, then products and
  * ratios of pairs. Neighbours: the nearest recorded point up and down each parameter. */
 kiln_search_space kiln_recording_space(kiln_recording *r);
-/* Gives the space a prior from recordings of the same kernel on other devices, matched by the
- * values of all parameters: the geometric mean of their slowdowns. They are read now. Parameter
- * names must agree. n 0 takes the prior away. Not for a wrapped space, which has its own. */
+/* Gives the space opinions from recordings of the same kernel on other devices, matched by the
+ * values of all parameters: the slowdowns there, and as its prior their geometric mean. They are
+ * read now. Parameter names must agree. n 0 takes all away. Not for a wrapped space, which has its
+ * own. */
 int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
                             kiln_error *e);
+/* Shuffles each opinion among the points: what transfer from a source that knows nothing costs. */
+int kiln_recording_mislead(kiln_recording *r, uint64_t seed, kiln_error *e);
 
 typedef struct kiln_replay_options {
     const kiln_strategy *strategy;
@@ -52,6 +55,7 @@ typedef struct kiln_replay_options {
     int batch;          /* proposals per round, 0: 4 */
     bool stop_when_found; /* a run ends at the highest level: quicker, and its curve stays there */
     int expected_trials; /* what the strategy is told; 0: unknown */
+    bool mislead;        /* with transfer: the opinions are shuffled */
 } kiln_replay_options;
 
 enum { KILN_REPLAY_LEVELS = 3 };

@@ -26,6 +26,11 @@ typedef struct kiln_search_space {
     /* Predicted seconds from earlier records of other problems or devices; NULL when there are
      * none. NaN: no opinion. */
     double (*prior)(void *context, int64_t point);
+    /* Where several know something: what each of them says, 0 <= k < n_opinions, right up to a factor
+     * of its own; NaN: nothing. A strategy may weigh them one by one; `prior`, which must then be
+     * there, is what they say together. 0: the prior is the only one. */
+    int n_opinions;
+    double (*opinion)(void *context, int k, int64_t point);
 } kiln_search_space;
 
 /* One finished trial: seconds, or NaN when it failed. */

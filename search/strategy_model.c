@@ -1,16 +1,20 @@
-/* The default strategy: a cost model ranks the whole space, or a sample of it and the surroundings
- * of the leaders, and learns from every outcome.
+/* The default strategy: models rank the whole space, or a sample of it and the surroundings of the
+ * leaders, and learn from every outcome.
  *
  *   1. the starts,
- *   2. a few points spread over the space (with a prior: in turns with its favourites),
- *   3. rounds: train an ensemble on all outcomes; each slot of the batch takes the unspent point
- *      that ONE member likes best (Thompson sampling: members disagree where nothing is known, so
- *      a batch is diverse and explores by itself), and now and then another spread point.
+ *   2. a few points spread over the space,
+ *   3. rounds. Of four slots three take the pick of a Gaussian process by expected improvement
+ *      (guide.h); the fourth takes the unspent point that ONE member of an ensemble of boosters likes
+ *      best (members disagree where nothing is known, so they explore by themselves), and now and
+ *      then another spread point. A small process knows best from few outcomes, trees from many.
  *
- * A prior (log of predicted seconds, from other problems or devices) is a feature, and at first a
- * share of it is subtracted before training and added after: the model then learns what the prior
- * gets wrong. The share is fitted, fades as outcomes come in, and is 0 once they refute its ranking. */
+ * Opinions (a prior: seconds on other devices, of other problems) are heard as far as they deserve it.
+ * Each slot from the first on goes to the process that listens to them with the probability that they
+ * help, by the evidence of all outcomes; the rest is the search above. In the boosters the prior is a
+ * feature, and at first a share of it is subtracted before training and added after: they learn what
+ * it gets wrong. That share is fitted, fades, and is 0 once outcomes refute the prior's ranking. */
 #include "search/frontier.h"
+#include "search/guide.h"
 
 #include "cost-model/model.h"
 
@@ -31,7 +35,8 @@ enum {
     DEPTH = 4,
     ROUNDS = 60,
     ROWS_MIN = 3,     /* timed outcomes before a model makes sense */
-    PRIOR_FIRST = 3,  /* favourites of the prior before anything else */
+    TREES_TURN = 4,   /* one slot in so many is the boosters', */
+    TREES_TURN_FULL = 2, /* or so many once the process cannot know all outcomes */
     PRIOR_JUDGES = 6, /* timed outcomes before a prior can be judged */
 };
 static const double ETA = 0.3;
@@ -39,7 +44,7 @@ static const double CLIP = 5; /* slower than this times the best is just slow */
 static const double RANDOM_SHARE = 0.05;
 static const double FAILURE_COST = 0.5;  /* log seconds that -log(validity) of 1 adds */
 static const double PRIOR_RANK_MIN = 0.25; /* rank correlation below which a prior is refuted */
-static const double PRIOR_PROVED = 0.75;   /* and above which it needs no more spread points */
+static const double HEARING = 0.2; /* with a belief of 0.98: the second slot is another's */
 static const double FADE = 8;              /* outcomes that halve the weight of the prior */
 
 typedef struct outcomes {
@@ -69,6 +74,12 @@ typedef struct search {
     double *score[MEMBERS]; /* per member: its ranking of the pool */
     bool scored[MEMBERS], judged;
     double *valid, *scale;
+    kiln_guide *guide;
+    int64_t looked_at, refreshed_at; /* outcomes when the guide looked, and the surroundings were found */
+    bool looked, refreshed;
+    double *chance;  /* per point of the pool: that it works; 0 when spent */
+    double hearing;  /* what opinions are still owed: at 1 they get a slot */
+    int guided;      /* slots without opinions */
     int64_t spread[SPREAD_KEPT];
     int n_spread;
     int turn; /* which member chooses next */
@@ -149,6 +160,7 @@ static bool reserve_pool(search *s) {
     made &= !s->space->prior || (s->pool_prior = calloc(n, sizeof(double)));
     made &= !!(s->scale = malloc(width * sizeof(double)));
     made &= !!(s->valid = malloc(n * sizeof(double)));
+    made &= !!(s->chance = malloc(n * sizeof(double)));
     for (int k = 0; k < MEMBERS; k++) made &= !!(s->score[k] = malloc(n * sizeof(double)));
     return made;
 }
@@ -227,6 +239,9 @@ static int leaders(const search *s, int64_t *out, int max) {
 /* In a space larger than the pool: what lies one and two steps around the leaders. */
 static void refresh_surroundings(search *s) {
     if (s->space->n <= POOL_MAX || !s->space->neighbours) return;
+    if (s->refreshed && s->refreshed_at == s->seen.n) return;
+    s->refreshed = true;
+    s->refreshed_at = s->seen.n;
     int64_t leader[LEADERS];
     int n = leaders(s, leader, LEADERS);
     s->n_pool = s->n_sampled;
@@ -291,15 +306,20 @@ static bool model_ready(search *s) {
 
 /* ---------------------------------------------------------------- choosing */
 
+/* The probability that each point of the pool works, once the model knows failures. */
+static bool judge(search *s) {
+    if (s->judged) return true;
+    if (kiln_model_predict(s->model, s->pool_rows, s->n_pool, NULL, NULL, s->valid, NULL))
+        return false;
+    return s->judged = true;
+}
+
 /* Expected log seconds of every point of the pool by one member; a likely failure costs time. */
 static bool score_by(search *s, int k) {
     if (s->scored[k]) return true;
     double *score = s->score[k];
     if (kiln_model_predict_member(s->model, k, s->pool_rows, s->n_pool, score, NULL)) return false;
-    if (!s->judged &&
-        kiln_model_predict(s->model, s->pool_rows, s->n_pool, NULL, NULL, s->valid, NULL))
-        return false;
-    s->judged = true;
+    if (!judge(s)) return false;
     for (int64_t i = 0; i < s->n_pool; i++) {
         score[i] -= FAILURE_COST * log(s->valid[i] + 1e-3);
         if (s->pool_prior) score[i] += s->slope * s->pool_prior[i];
@@ -312,20 +332,6 @@ static int64_t favourite(const search *s, const double *score) {
     for (int64_t i = 0; i < s->n_pool; i++)
         if ((best < 0 || score[i] < score[best]) && !kiln_frontier_spent(&s->frontier, s->pool[i]))
             best = i;
-    return best < 0 ? -1 : s->pool[best];
-}
-
-/* An estimate leaves most knobs out, so its favourites tie. The first of them is the last one's
- * neighbour, over and over: chance decides. */
-static int64_t favourite_of_prior(search *s) {
-    int64_t best = -1;
-    uint64_t ties = 0;
-    for (int64_t i = 0; i < s->n_pool; i++) {
-        if (best >= 0 && s->pool_prior[i] > s->pool_prior[best]) continue;
-        if (kiln_frontier_spent(&s->frontier, s->pool[i])) continue;
-        if (best < 0 || s->pool_prior[i] < s->pool_prior[best]) ties = 0;
-        if (kiln_frontier_draw(&s->frontier, ++ties) == 0) best = i;
-    }
     return best < 0 ? -1 : s->pool[best];
 }
 
@@ -363,31 +369,47 @@ static int64_t model_choice(search *s) {
     return score_by(s, k) ? favourite(s, s->score[k]) : -1;
 }
 
-/* How well the prior ranks what was seen; NaN before it can be judged. */
-static double prior_rank(const search *s) {
-    double rank = NAN, *scratch;
-    if (s->seen.n_timed < PRIOR_JUDGES) return NAN;
-    if (!(scratch = malloc(2 * (size_t)s->seen.n * sizeof *scratch))) return NAN;
-    int64_t n = timed(s, scratch, scratch + s->seen.n);
-    rank = kiln_rank_correlation(scratch, scratch + s->seen.n, n);
-    free(scratch);
-    return rank;
+/* The guide sees the outcomes of all batches before; points proposed since are merely spent. */
+static bool look(search *s) {
+    if (s->looked && s->looked_at == s->seen.n) return true;
+    refresh_surroundings(s);
+    bool judged = s->seen.n_timed < s->seen.n && model_ready(s) && judge(s);
+    for (int64_t i = 0; i < s->n_pool; i++) {
+        bool spent = kiln_frontier_spent(&s->frontier, s->pool[i]);
+        s->chance[i] = spent ? 0 : judged ? s->valid[i] + 1e-3 : 1;
+    }
+    s->looked = kiln_guide_look(s->guide, s->pool, s->n_pool, s->chance);
+    s->looked_at = s->seen.n;
+    return s->looked;
 }
 
-/* A prior's favourites lie together: alone they would teach nothing, and never show that the
- * prior is wrong. So they take turns with spread points, until the prior has proved itself. */
-static int64_t first_with_prior(search *s) {
-    double rank = prior_rank(s);
-    if (s->n_spread >= s->first || s->frontier.spent >= 2 * s->first + PRIOR_FIRST) return -1;
-    if (rank > PRIOR_PROVED) return -1;
-    if (s->frontier.spent < PRIOR_FIRST || (s->frontier.spent % 2 && !(rank < PRIOR_RANK_MIN)))
-        return favourite_of_prior(s);
-    return spread_choice(s);
+static int64_t pick(search *s, bool opinions) {
+    int64_t p;
+    do p = kiln_guide_next(s->guide, opinions);
+    while (p >= 0 && kiln_frontier_spent(&s->frontier, p));
+    return p;
 }
 
-static int64_t first_choice(search *s) {
-    if (s->pool_prior) return first_with_prior(s);
-    return s->frontier.spent < s->first ? spread_choice(s) : -1;
+/* Do opinions get this slot? Their share of slots is the belief in them, evenly. */
+static bool opinions_turn(search *s) {
+    if (!s->pool_prior || !look(s)) return false;
+    s->hearing += kiln_guide_belief(s->guide);
+    if (s->hearing < 1) return false;
+    s->hearing -= 1;
+    return true;
+}
+
+static bool spread_turn(const search *s) {
+    int most = s->pool_prior ? 2 * s->first : s->first; /* what opinions chose teaches, too */
+    return s->n_spread < s->first && s->frontier.spent < most;
+}
+
+static int64_t guided_choice(search *s) {
+    if (opinions_turn(s)) return pick(s, true);
+    if (spread_turn(s)) return spread_choice(s);
+    if (!look(s)) return -1;
+    int turn = kiln_guide_full(s->guide) ? TREES_TURN_FULL : TREES_TURN;
+    return s->guided++ % turn ? pick(s, false) : -1;
 }
 
 static int propose(void *state, int n, int64_t *points) {
@@ -395,7 +417,7 @@ static int propose(void *state, int n, int64_t *points) {
     int count = 0;
     while (count < n) {
         int64_t p = kiln_frontier_start(&s->frontier);
-        if (p < 0) p = first_choice(s);
+        if (p < 0) p = guided_choice(s);
         if (p < 0) p = model_choice(s);
         if (p < 0) p = kiln_frontier_random(&s->frontier);
         if (p < 0 || !kiln_frontier_take(&s->frontier, p)) break;
@@ -434,6 +456,7 @@ static void observe(void *state, const kiln_observation *o, int n) {
         x->prior[x->n] = s->pool_prior ? prior_or_typical(s, o[i].point) : 0;
         get_row(s, o[i].point, x->rows + x->n * s->width);
         x->n_timed += !isnan(x->seconds[x->n]);
+        kiln_guide_tell(s->guide, x->point[x->n], x->seconds[x->n]);
         x->n++;
     }
 }
@@ -456,12 +479,20 @@ static void quality(void *state, double *rank_correlation, double *recall) {
     if (s->model) kiln_model_quality(s->model, rank_correlation, recall);
 }
 
+static double expected_gain(void *state, int n) {
+    search *s = state;
+    if (s->frontier.spent >= s->space->n) return 0;
+    return look(s) ? 1 - exp(-kiln_guide_gain(s->guide, n)) : NAN;
+}
+
 /* ---------------------------------------------------------------- life */
 
 static void destroy(void *state) {
     search *s = state;
     kiln_frontier_free(&s->frontier);
     kiln_model_free(s->model);
+    kiln_guide_close(s->guide);
+    free(s->chance);
     free(s->pool), free(s->pool_rows), free(s->pool_prior), free(s->valid), free(s->scale);
     free(s->column), free(s->row);
     for (int k = 0; k < MEMBERS; k++) free(s->score[k]);
@@ -482,17 +513,21 @@ static void *create(const kiln_search_space *space, const kiln_search_options *o
         return destroy(s), NULL;
     }
     fill_pool(s);
+    s->hearing = HEARING;
+    s->guide = kiln_guide_open(space, s->pool, s->n_pool, e);
+    if (!s->guide) return destroy(s), NULL;
     return s;
 }
 
 extern const kiln_strategy kiln_strategy_model;
 const kiln_strategy kiln_strategy_model = {
     .name = "model",
-    .help = "a cost model learns from every trial and ranks the space (the default)",
+    .help = "cost models learn from every trial and rank the space (the default)",
     .create = create,
     .propose = propose,
     .observe = observe,
     .predict = predict,
     .quality = quality,
+    .expected_gain = expected_gain,
     .destroy = destroy,
 };

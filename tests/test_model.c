@@ -1,6 +1,7 @@
 /* The cost model and its features: that it learns, says how sure it is, survives saving, and
  * refuses what it cannot use. */
 #include "cost-model/features.h"
+#include "cost-model/gp.h"
 #include "cost-model/model.h"
 
 #include "base/hash.h"
@@ -394,6 +395,123 @@ static void groups_fill_their_columns(void **state) {
     }
 }
 
+/* ---- the Gaussian process ---- */
+
+enum { GP_POINTS = 60 };
+
+typedef struct gp_case {
+    float row[GP_POINTS][4]; /* two inputs, two opinions */
+    double target[GP_POINTS];
+} gp_case;
+
+static double bowl(const float *x) {
+    return 0.5 * (x[0] - 0.3) * (x[0] - 0.3) + 0.8 * (x[1] - 0.6) * (x[1] - 0.6);
+}
+
+/* One opinion that knows the truth up to a constant, one by chance. */
+static void make_gp_case(gp_case *c, uint64_t seed) {
+    for (int i = 0; i < GP_POINTS; i++) {
+        float *x = c->row[i];
+        for (uint64_t k = 0; k < 2; k++)
+            x[k] = (float)kiln_random_unit(seed, 10 * (uint64_t)i + k);
+        c->target[i] = bowl(x) - 7;
+        x[2] = (float)c->target[i] + 3;
+        x[3] = (float)kiln_random_unit(seed, 10 * (uint64_t)i + 5);
+    }
+}
+
+static void gp_interpolates(void **state) {
+    (void)state;
+    gp_case c;
+    double mean[GP_POINTS], spread[GP_POINTS], worst_known = 0, worst_new = 0, known = 0, new = 0;
+    make_gp_case(&c, 1);
+    kiln_gp_shape shape = {.n_inputs = 2, .n_opinions = 2, .deaf = true};
+    kiln_gp *g = kiln_gp_train(&shape, c.row[0], c.target, 40, NULL, NULL);
+    assert_non_null(g);
+    assert_int_equal(kiln_gp_predict(g, c.row[0], GP_POINTS, mean, spread, NULL), 0);
+    for (int i = 0; i < GP_POINTS; i++) {
+        double error = fabs(mean[i] - c.target[i]);
+        if (i < 40) worst_known = fmax(worst_known, error), known += spread[i] / 40;
+        else worst_new = fmax(worst_new, error), new += spread[i] / 20;
+    }
+    assert_true(worst_known < 0.03 && worst_new < 0.1);
+    assert_true(new > known);
+    kiln_gp_free(g);
+}
+
+/* With two outcomes only the opinions can order the rest; refuted, they lose the evidence. */
+static void gp_weighs_opinions(void **state) {
+    (void)state;
+    gp_case c;
+    make_gp_case(&c, 2);
+    kiln_gp_shape hears = {.n_inputs = 2, .n_opinions = 1}, deaf = hears;
+    deaf.deaf = true;
+    float rows[GP_POINTS][3], wrong[GP_POINTS][3];
+    for (int i = 0; i < GP_POINTS; i++)
+        for (int k = 0; k < 3; k++) rows[i][k] = wrong[i][k] = k < 2 ? c.row[i][k] : 4 * c.row[i][2];
+    for (int i = 0; i < GP_POINTS; i++) {
+        c.target[i] *= 4;
+        wrong[i][2] = rows[(i + 7) % GP_POINTS][2];
+    }
+    kiln_gp *few = kiln_gp_train(&hears, rows[0], c.target, 2, NULL, NULL);
+    double mean[GP_POINTS];
+    assert_int_equal(kiln_gp_predict(few, rows[0], GP_POINTS, mean, NULL, NULL), 0);
+    assert_true(kiln_rank_correlation(mean, c.target, GP_POINTS) > 0.9);
+    kiln_gp *right = kiln_gp_train(&hears, rows[0], c.target, 12, few, NULL);
+    kiln_gp *misled = kiln_gp_train(&hears, wrong[0], c.target, 12, NULL, NULL);
+    kiln_gp *alone = kiln_gp_train(&deaf, rows[0], c.target, 12, NULL, NULL);
+    assert_true(kiln_gp_evidence(right) > kiln_gp_evidence(alone) + 2);
+    assert_true(kiln_gp_evidence(misled) < kiln_gp_evidence(alone));
+    assert_true(kiln_gp_trust(right) > kiln_gp_trust(misled));
+    kiln_gp_free(few), kiln_gp_free(right), kiln_gp_free(misled), kiln_gp_free(alone);
+}
+
+static void gp_chooses(void **state) {
+    (void)state;
+    gp_case c;
+    int64_t chosen[GP_POINTS];
+    double gain[GP_POINTS], valid[GP_POINTS], best = INFINITY;
+    make_gp_case(&c, 3);
+    for (int i = 0; i < 20; i++) best = fmin(best, c.target[i]);
+    for (int i = 0; i < GP_POINTS; i++) valid[i] = i >= 20;
+    kiln_gp_shape shape = {.n_inputs = 2, .n_opinions = 2};
+    kiln_gp *g = kiln_gp_train(&shape, c.row[0], c.target, 20, NULL, NULL);
+    int n = kiln_gp_choose(g, c.row[0], GP_POINTS, best, valid, 4, chosen, gain, NULL);
+    assert_int_equal(n, 4);
+    for (int i = 0; i < n; i++) {
+        assert_in_range(chosen[i], 20, GP_POINTS - 1);
+        assert_true(gain[i] >= 0);
+        for (int j = 0; j < i; j++) assert_int_not_equal(chosen[i], chosen[j]);
+    }
+    for (int i = 20; i < GP_POINTS; i++) /* the first is among the best */
+        assert_true(c.target[chosen[0]] <= c.target[i] + 0.05);
+    /* A point that will not work is worth less. */
+    valid[chosen[0]] = 0.01;
+    int64_t other;
+    assert_int_equal(kiln_gp_choose(g, c.row[0], GP_POINTS, best, valid, 1, &other, NULL, NULL), 1);
+    assert_int_not_equal(other, chosen[0]);
+    assert_int_equal(kiln_gp_choose(g, c.row[0], GP_POINTS, best, valid, GP_POINTS, chosen, NULL,
+                                    NULL),
+                     GP_POINTS - 20);
+    kiln_gp_free(g);
+}
+
+static void gp_knows_nothing(void **state) {
+    (void)state;
+    float rows[3][2] = {{0, NAN}, {NAN, NAN}, {1, -5}};
+    double mean[3], spread[3], target[2] = {1, 1};
+    int64_t chosen[3];
+    kiln_gp_shape shape = {.n_inputs = 1, .n_opinions = 1};
+    for (int n = 0; n < 3; n++) { /* nothing, one outcome, two alike */
+        kiln_gp *g = kiln_gp_train(&shape, rows[0], target, n, NULL, NULL);
+        assert_int_equal(kiln_gp_predict(g, rows[0], 3, mean, spread, NULL), 0);
+        for (int i = 0; i < 3; i++) assert_true(isfinite(mean[i]) && spread[i] > 0);
+        assert_int_equal(kiln_gp_choose(g, rows[0], 3, NAN, NULL, 3, chosen, NULL, NULL), 3);
+        kiln_gp_free(g);
+    }
+    kiln_gp_free(NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(learns),
@@ -411,6 +529,10 @@ int main(void) {
         cmocka_unit_test(every_cut_refused),
         cmocka_unit_test(features_of_variants),
         cmocka_unit_test(groups_fill_their_columns),
+        cmocka_unit_test(gp_interpolates),
+        cmocka_unit_test(gp_weighs_opinions),
+        cmocka_unit_test(gp_chooses),
+        cmocka_unit_test(gp_knows_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

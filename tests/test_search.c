@@ -379,6 +379,53 @@ static void transfer_helps_and_does_not_harm(void **state) {
     kiln_recording_free(other);
 }
 
+/* Two sources, one of them shuffled: the other is heard. Both shuffled: little is lost. */
+static void sources_are_weighed(void **state) {
+    (void)state;
+    kiln_error e = {0};
+    kiln_recording *r = make_cube(cube_seconds), *truth = make_cube(cube_seconds), *false_;
+    double value[POINTS * 3], shuffled[POINTS];
+    for (int i = 0; i < POINTS; i++) {
+        value[3 * i] = i / SIDE / SIDE, value[3 * i + 1] = i / SIDE % SIDE, value[3 * i + 2] = i % SIDE;
+        shuffled[i] = kiln_recording_seconds(r, kiln_search_shuffled(POINTS, 9, i));
+    }
+    false_ = kiln_recording_new("cube_z", 3, (const char *const[]){"a", "b", "c"}, POINTS, value,
+                                shuffled, &e);
+    const kiln_recording *sources[] = {false_, truth};
+    double alone = median_to(r, "model", 120, 2);
+    assert_int_equal(kiln_recording_transfer(r, sources, 2, &e), 0);
+    assert_int_equal(kiln_recording_space(r).n_opinions, 2);
+    assert_true(median_to(r, "model", 120, 2) < alone);
+    assert_int_equal(kiln_recording_mislead(r, 1, &e), 0);
+    assert_true(median_to(r, "model", 120, 2) <= 1.3 * alone + 4);
+    assert_int_equal(kiln_recording_transfer(r, NULL, 0, &e), 0);
+    assert_int_equal(kiln_recording_space(r).n_opinions, 0);
+    assert_true(kiln_recording_space(r).prior == NULL);
+    kiln_recording_free(r), kiln_recording_free(truth), kiln_recording_free(false_);
+}
+
+static void model_expects_less_and_less(void **state) {
+    (void)state;
+    kiln_recording *r = make_cube(cube_seconds);
+    kiln_search_space space = kiln_recording_space(r);
+    const kiln_strategy *s = kiln_strategy_find("model");
+    void *x = create(s, &space, 3);
+    int64_t p[5];
+    double gain = 0, early = NAN;
+    assert_true(isnan(s->expected_gain(x, 4)));
+    for (int n = 0, got; (got = s->propose(x, 5, p)) > 0; n += got) {
+        for (int i = 0; i < got; i++)
+            s->observe(x, &(kiln_observation){p[i], kiln_recording_seconds(r, p[i])}, 1);
+        gain = s->expected_gain(x, 5);
+        assert_true(gain >= 0 && gain < 1);
+        if (n == 10) early = gain;
+        if (n == 60) assert_true(gain < 0.5 * early);
+    }
+    assert_true(gain == 0); /* nothing is left */
+    s->destroy(x);
+    kiln_recording_free(r);
+}
+
 /* ---- replay itself ---- */
 
 static void reads_recordings(void **state) {
@@ -585,6 +632,8 @@ int main(void) {
         cmocka_unit_test(model_avoids_failures),
         cmocka_unit_test(model_predicts),
         cmocka_unit_test(transfer_helps_and_does_not_harm),
+        cmocka_unit_test(sources_are_weighed),
+        cmocka_unit_test(model_expects_less_and_less),
         cmocka_unit_test(reads_recordings),
         cmocka_unit_test(neighbours_are_mutual),
         cmocka_unit_test(refuses_bad_recordings),

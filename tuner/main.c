@@ -75,6 +75,7 @@ static const char help[] =
     "  --stop         a run ends once it is within 1 % of the best: quicker, the table's shares "
     "stay\n"
     "  --transfer     the same kernel's recordings on other devices as the prior\n"
+    "  --mislead      the same, shuffled among the points: what a source that knows nothing costs\n"
     "  --prior P      estimate (default: our records get their kernels' estimates and starts, as in "
     "a\n"
     "                 session) or none\n"
@@ -124,7 +125,7 @@ typedef struct options {
     const char *suite, *output, *dump, *schedule, *library;
     double seconds;
     bool json, bandwidth, transfer, help;
-    bool no_prior, stop; /* replay */
+    bool no_prior, stop, mislead; /* replay */
     const char *curves;
     int seeds;
     int n_words;
@@ -191,6 +192,7 @@ enum {
     OPT_BANDWIDTH,
     OPT_SEEDS,
     OPT_TRANSFER,
+    OPT_MISLEAD,
     OPT_PRIOR,
     OPT_STOP,
     OPT_CURVES,
@@ -272,6 +274,9 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_TRANSFER:
         o->transfer = true;
         return 0;
+    case OPT_MISLEAD:
+        o->transfer = o->mislead = true;
+        return 0;
     case OPT_PRIOR:
         if (strcmp(arg, "estimate") && strcmp(arg, "none"))
             return usage("--prior is estimate or none, not", arg);
@@ -322,6 +327,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"bandwidth", 0, 0, OPT_BANDWIDTH},
                                           {"seeds", 1, 0, OPT_SEEDS},
                                           {"transfer", 0, 0, OPT_TRANSFER},
+                                          {"mislead", 0, 0, OPT_MISLEAD},
                                           {"prior", 1, 0, OPT_PRIOR},
                                           {"stop", 0, 0, OPT_STOP},
                                           {"curves", 1, 0, OPT_CURVES},
@@ -904,7 +910,8 @@ static int replay(const options *o, kiln_recording *const *all, int n, const kil
                              .seeds = o->seeds,
                              .seed = o->session.seed,
                              .evaluations = (int)o->session.max_trials,
-                             .stop_when_found = o->stop};
+                             .stop_when_found = o->stop,
+                             .mislead = o->mislead};
     int status = kiln_replay_compare(all, n, &r, o->transfer, &table, o->curves ? &curves : NULL, e);
     if (!status) printf("%s%s", kiln_text_get(notes), kiln_text_get(&table));
     if (!status && o->curves) status = write_text(o->curves, &curves, e);
