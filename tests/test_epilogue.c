@@ -80,7 +80,8 @@ static void fill(device *x, const kiln_problem *p) {
         const int64_t bytes = kiln_operand_bytes(o), each = (int64_t)kiln_type_bytes(o->type);
         uint8_t *host = malloc((size_t)bytes);
         for (int64_t at = 0; at < bytes / each; at++)
-            kiln_type_write(o->type, host + at * each, o->output ? 77 : (double)(at * 5 % 17) / 4 - 2);
+            kiln_type_write(o->type, host + at * each,
+                            o->output ? 77 : (double)(at * 5 % 17) / 4 - 2);
         if (!x->operand[i]) x->operand[i] = x->t->alloc(x->d, bytes, &e);
         if (!x->operand[i] || x->t->write(x->d, x->operand[i], 0, host, bytes, &e))
             fail_msg("%s", e.text);
@@ -92,7 +93,8 @@ static void fill(device *x, const kiln_problem *p) {
 static int64_t run(device *x, kiln_module *m, const kiln_problem *p, const char *entry,
                    uint8_t *to) {
     kiln_error e = {0};
-    kiln_launch l = {.grid = {(uint32_t)kiln_matmul_view(p).m, (uint32_t)kiln_matmul_view(p).batch, 1},
+    const matmul v = kiln_matmul_view(p);
+    kiln_launch l = {.grid = {(uint32_t)v.m, (uint32_t)v.batch, 1},
                      .block = {1, 1, 1}};
     kiln_bindings bind = {.operand = x->operand, .scalar = x->scalar};
     int64_t used = 0;

@@ -606,8 +606,8 @@ static void emitted_code_agrees(void **state) {
     kiln_text_free(&unit);
 }
 
-/* ---- the CUDA dialect's short functions, without a GPU: their constants are read out of the header,
- * their steps repeated in C, and the special unit is wrong by as much as its manual allows */
+/* ---- the CUDA dialect's short functions, without a GPU: their constants are read out of the
+ * header, their steps repeated in C, and the special unit errs by as much as its manual allows */
 
 /* The first `count` float constants of a function of the dialect, in their order. */
 static void constants_of(const char *function, float *to, int count) {

@@ -162,8 +162,9 @@ static void read_operand(kiln_text *out, const kiln_problem *p, int i, int width
 
 static void pick_operand(kiln_text *out, const kiln_operand *o, bool held) {
     if (held && !o->scalar)
-        kiln_text_printf(out, "        const float x_%s = HELD_GET(%s, held->h_%s[0], %s);\n", o->name,
-                         kiln_type_name(o->type), o->name, has(o, MATMUL_AXIS_N) ? "i" : "0");
+        kiln_text_printf(out, "        const float x_%s = HELD_GET(%s, held->h_%s[0], %s);\n",
+                         o->name, kiln_type_name(o->type), o->name,
+                         has(o, MATMUL_AXIS_N) ? "i" : "0");
     else if (!o->scalar && has(o, MATMUL_AXIS_N))
         kiln_text_printf(out, "        const float x_%s = (float)v_%s[i];\n", o->name, o->name);
     else
@@ -212,7 +213,8 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     kiln_body_reads(&p->body, &part, read, p->n_operands);
     kiln_text_add(out, "#define REAL float\n");
     char rest[200];
-    snprintf(rest, sizeof rest, "const ACC *sum%s%s TOPS_PARAM", keep ? ", float *value" : "", held);
+    snprintf(rest, sizeof rest, "const ACC *sum%s%s TOPS_PARAM", keep ? ", float *value" : "",
+             held);
     open_function(out, name, rest);
     if (exact(p) && !keep) {
         kiln_text_printf(out, "    WRITE_N(i32, %d, p_out, %s, sum);\n}\n#undef REAL\n", width,
@@ -263,13 +265,15 @@ static void reads_of(const kiln_problem *p, bool read[KILN_OPERANDS_MAX]) {
     for (int i = 0; i < p->n_operands; i++) read[i] &= !p->operand[i].scalar;
 }
 
-static int held_width(const kiln_operand *o, int width) { return has(o, MATMUL_AXIS_N) ? width : 1; }
+static int held_width(const kiln_operand *o, int width) {
+    return has(o, MATMUL_AXIS_N) ? width : 1;
+}
 
 static bool is_matrix(const kiln_operand *o) {
     return has(o, MATMUL_AXIS_M) && has(o, MATMUL_AXIS_N);
 }
 
-/* How a matrix is read: lines that pass once leave the first cache alone; parts of a line meet there. */
+/* Lines of a matrix that pass once leave the first cache alone; parts of a line meet there. */
 static int hint_of(const kiln_operand *o, int width) {
     if (!is_matrix(o)) return 0;
     return width * (int)kiln_type_bytes(o->type) >= 16 ? 1 : 2;
@@ -290,15 +294,17 @@ static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, c
     for (int i = 0; i < p->n_operands; i++)
         if (read[i] && is_matrix(&p->operand[i]))
             kiln_text_printf(out,
-                             "    line->%s = p_%s + (batch * m + row) * n;\n    KEEP(line->%s);\n",
+                             "    line->%s = p_%s + (batch * m + row) * n;\n"
+                             "    KEEP(line->%s);\n",
                              p->operand[i].name, p->operand[i].name, p->operand[i].name);
     kiln_text_add(out, "}\n");
 }
 
 static void emit_hold(kiln_text *out, const kiln_operand *o, int width) {
     const char *name = o->name;
-    kiln_text_printf(out, "    HOLD(%s, %d, %d, %s%s, %s, held->h_%s[0]);\n", kiln_type_name(o->type),
-                     held_width(o, width), hint_of(o, width), is_matrix(o) ? "line->" : "p_", name,
+    kiln_text_printf(out, "    HOLD(%s, %d, %d, %s%s, %s, held->h_%s[0]);\n",
+                     kiln_type_name(o->type), held_width(o, width), hint_of(o, width),
+                     is_matrix(o) ? "line->" : "p_", name,
                      has(o, MATMUL_AXIS_N)   ? "col"
                      : has(o, MATMUL_AXIS_M) ? "line->row"
                                              : "0",
@@ -310,12 +316,13 @@ static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, 
     kiln_text_add(out, "typedef struct {\n    int nothing;\n");
     for (int i = 0; i < p->n_operands; i++)
         if (read[i])
-            kiln_text_printf(out, "    HELD(%s, %d, h_%s, 1);\n", kiln_type_name(p->operand[i].type),
-                             held_width(&p->operand[i], width), p->operand[i].name);
+            kiln_text_printf(out, "    HELD(%s, %d, h_%s, 1);\n",
+                             kiln_type_name(p->operand[i].type), held_width(&p->operand[i], width),
+                             p->operand[i].name);
     kiln_text_printf(out,
                      "} NAME(%s_held);\n"
-                     "FUNC void NAME(%s_fetch)(EPILOGUE_PARAMS, const NAME(%s_line) *line, int col, "
-                     "NAME(%s_held) *held)\n{\n    held->nothing = 0;\n",
+                     "FUNC void NAME(%s_fetch)(EPILOGUE_PARAMS, const NAME(%s_line) *line, "
+                     "int col, NAME(%s_held) *held)\n{\n    held->nothing = 0;\n",
                      name, name, name, name);
     for (int i = 0; i < p->n_operands; i++)
         if (read[i]) emit_hold(out, &p->operand[i], width);
@@ -344,12 +351,18 @@ void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const c
     emit_ahead(out, p, name, width, true);
 }
 
+static bool dear(kiln_op op) {
+    return op == KILN_OP_DIV || (op >= KILN_OP_EXP && op <= KILN_OP_SIGMOID) ||
+           (op >= KILN_OP_SILU && op <= KILN_OP_GELU_TANH);
+}
+
 /* A copy of sums costs a move each, and code that is fetched but once costs the more the longer it
- * is: statements of a few instructions stay unrolled. */
+ * is: statements of a few instructions stay unrolled, unless they have loads to ask for early. */
 static bool worth_a_loop(const kiln_problem *p, const bool read[]) {
-    for (int i = 0; i < p->n_operands; i++)
-        if (read[i] && has(&p->operand[i], MATMUL_AXIS_N)) return true;
-    return kiln_body_flops(&p->body) >= 8;
+    bool worth = p->body.n_nodes > 16;
+    for (int i = 0; i < p->n_operands; i++) worth |= read[i] && has(&p->operand[i], MATMUL_AXIS_N);
+    for (int i = 0; i < p->body.n_nodes; i++) worth |= dear((kiln_op)p->body.node[i].op);
+    return worth;
 }
 
 void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p) {
@@ -367,11 +380,12 @@ void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_
     kiln_emit_define(out, undefs, "OTHER_OUTPUTS", "%d", others);
     kiln_emit_define(out, undefs, "MATRIX_READS", "%d", matrices);
     kiln_emit_define(out, undefs, "MATRIX_LINE", "%d", 128 / bytes);
-    kiln_text_add(out, "FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col)\n"
-                       "{\n");
+    kiln_text_add(out, "FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col)"
+                       "\n{\n");
     for (int i = MATMUL_OUT; i < p->n_operands; i++)
         if (read[i] && is_matrix(&p->operand[i]))
-            kiln_text_printf(out, "    PREFETCH(p_%s + %s);\n", p->operand[i].name, position(p, i));
+            kiln_text_printf(out, "    PREFETCH(p_%s + %s);\n", p->operand[i].name,
+                             position(p, i));
     kiln_text_add(out, "}\n");
 }
 

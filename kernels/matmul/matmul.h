@@ -89,7 +89,7 @@ void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *n
 
 /* Either in two steps, so that loads can be asked for long before they are needed:
  *     NAME(<name>_line)     where the matrices' rows begin
- *     NAME(<name>_held)     what the statements read of `width` columns of a row, as it lies in memory
+ *     NAME(<name>_held)     what the statements read of `width` columns of a row, unconverted
  *     FUNC void NAME(<name>_begin)(EPILOGUE_PARAMS, batch, row, NAME(<name>_line) *line)
  *     FUNC void NAME(<name>_fetch)(EPILOGUE_PARAMS, const NAME(<name>_line) *line, int col,
  *                                  NAME(<name>_held) *held)
@@ -106,8 +106,8 @@ void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const c
  * lines at a place nearer. */
 void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p);
 
-/* emit_epilogue for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any alignment.
- * With row outputs it collects vectors (", REAL *tops") and comes with
+/* emit_epilogue for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any
+ * alignment. With row outputs it collects vectors (", REAL *tops") and comes with
  *     FUNC void NAME(tops_spread)(REAL *wide)                           neutral elements
  *     FUNC void NAME(tops_gather)(float *tops, const REAL *wide)        adds the lanes' maxima */
 void kiln_matmul_emit_epilogue_vector(kiln_text *out, const kiln_problem *p, const char *name);

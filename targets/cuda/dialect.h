@@ -380,8 +380,8 @@ FUNC float k_erf_ratio(float x, float *below) {
     *below = q;
     return x * p;
 }
-/* With the quotient's remainder added, within 6.5 roundoffs; 8 are allowed, and tanh takes 7.9. (In C,
- * every float from 2^-15 to 16, the reciprocal a unit in the last place off to either side.) */
+/* With the quotient's remainder added, within 6.5 roundoffs; 8 are allowed, and tanh takes 7.9. (In
+ * C, every float from 2^-15 to 16, the reciprocal a unit in the last place off to either side.) */
 FUNC float k_erf(float x) {
     float q;
     const float p = k_erf_ratio(x, &q), y = k_div_near(p, q);
@@ -409,17 +409,17 @@ FUNC float k_logistic(float x) {
     return r;
 }
 
-/* x Phi(x) = max(x, 0) - |x| Phi(-|x|), and Phi(-a) = 2^q(a): log2 of it is so smooth that 5 degrees
- * reach the absolute error that gelu's bound allows, where the erf itself takes a quotient of 11
- * coefficients. q: minimax for the error of 2^q on 0 <= a <= 5.2, that is of q - log2(Phi(-a)) weighted
- * with Phi(-a), by Remez' exchange: 4.9 roundoffs of a; with those of ex2 and of the arithmetic 8,
- * 10 are allowed (tests/test_expr.c). Beyond 5.2 it falls faster than Phi does; at 20, 2^q is 0, and
- * infinity meets a number there. NaN passes through the maximum. */
+/* x Phi(x) = max(x, 0) - |x| Phi(-|x|), and Phi(-a) = 2^q(a): log2 of it is so smooth that degree 5
+ * reaches the absolute error that gelu's bound allows, where the erf itself takes a quotient of 11
+ * coefficients. q: minimax for the error of 2^q on 0 <= a <= 5.2, that is of q - log2(Phi(-a))
+ * weighted with Phi(-a), by Remez' exchange (scripts/fit-gelu): 4.9 roundoffs of a; with those of
+ * ex2 and of the arithmetic 8, 10 are allowed (tests/test_expr.c). Beyond 5.2 it falls faster than
+ * Phi does; at 20, 2^q is 0, and infinity meets a number there. NaN passes through the maximum. */
 FUNC float k_gelu(float x) {
     float r, a = fminf(fabsf(x), 20.0f);
-    float q = fmaf(a, -5.18855618e-4f, 7.38718587e-3f);
-    q = fmaf(q, a, -5.25379933e-2f);
-    q = fmaf(q, a, -0.459276697f);
+    float q = fmaf(a, -5.18858386e-4f, 7.38719974e-3f);
+    q = fmaf(q, a, -5.25380154e-2f);
+    q = fmaf(q, a, -0.459276685f);
     q = fmaf(q, a, -1.15108314f);
     q = fmaf(q, a, -1.00000084f);
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(q));

@@ -17,9 +17,10 @@ FUNC void NAME(trade)(ACC *low, ACC *high, bool upper, int lanes) {
 }
 
 #if ROLLED
-/* Sums are registers, and only constants can index those. Statements of more than a few instructions
- * are a loop over pieces of the tile, `columns` of y each: every piece has its own copy to where the
- * one text of the statements finds it. Without that a tile is 70 KB of code that runs once. */
+/* Sums are registers, and only constants can index those. Statements of more than a few
+ * instructions are a loop over pieces of the tile, `columns` of y each: every piece has its own
+ * copy to where the one text of the statements finds it. Without that a tile is 70 KB of code that
+ * runs once. */
 FUNC void NAME(take_piece)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
     const int pieces = (Y_TILE + columns - 1) / columns;
     const int i = piece / pieces, first = piece % pieces * (columns / 2);
@@ -44,8 +45,8 @@ FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
         TAKE_4(28)
     }
 }
-/* A loop keeps all sums to its end. Where that leaves no registers, pieces follow each other as text,
- * and sums go as they are finished. */
+/* A loop keeps all sums to its end. Where that leaves no registers, pieces follow each other as
+ * text, and sums go as they are finished. */
 #if X_BLOCKS * SUMS > 160 && !SWAP
 #define EACH_PIECE UNROLL
 #else
@@ -54,7 +55,9 @@ FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
 /* Is there room for what the next piece reads while this one is finished? */
 #define AHEAD (X_BLOCKS * SUMS <= 128)
 /* Addresses that are asked for ahead of the test whether they are needed. */
-FUNC int NAME(inside)(int at, i64 extent, int width) { return min(at, (int)extent - width); }
+FUNC int NAME(inside)(int at, i64 extent, int width) {
+    return min(at, (int)extent - width);
+}
 #endif
 
 #if SWAP
