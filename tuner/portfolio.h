@@ -4,10 +4,10 @@
  *
  *     weight x seconds so far x expected relative improvement / the time that it takes
  *
- * in seconds of kernels saved, and the problem where it is worth most comes next. Where the aim is the
- * ratio (of a suite's times, all of them alike), seconds are left out. A problem is
- * finished when KILN_HORIZON further trials are expected to improve it by less than a stated share
- * (--finish). The expectation is the strategy's where it has one, else that of the records below. */
+ * in seconds of kernels saved, and the problem where it is worth most comes next. Where the aim is
+ * the ratio (a percent of any problem is as good as one of another), seconds are left out. A problem
+ * is finished when KILN_HORIZON further trials are expected to improve it by less than a stated share
+ * (--finish). The expectation is the strategy's where it has one, else that of the steps below. */
 #ifndef KILN_TUNER_PORTFOLIO_H
 #define KILN_TUNER_PORTFOLIO_H
 

@@ -111,8 +111,8 @@ static int add_problem(kiln_session *s, const char *text, double weight, kiln_er
     r->text = kiln_arena_strdup(&s->arena, kiln_text_get(&canonical));
     kiln_text_free(&canonical);
     r->weight = weight;
-    for (int i = 0; i < s->n_results; i++) /* the same problem twice is one problem */
-        if (!strcmp(s->result[i].text, r->text)) return KILN_OK;
+    for (int i = 0; i < s->n_results; i++) /* the same problem twice is one that counts twice */
+        if (!strcmp(s->result[i].text, r->text)) return s->result[i].weight += weight, KILN_OK;
     s->n_results++;
     return KILN_OK;
 }
@@ -447,8 +447,9 @@ static int earlier_visit(void *context, int64_t id, const kiln_record *r) {
 static void recall_earlier(kiln_session *s, kiln_result *r) {
     kiln_schedule generic;
     kiln_text text = {0};
-    if (kiln_generic_schedule(&r->problem, &s->caps, &generic)) kiln_schedule_print(&generic, &text);
-    earlier c = {.s = s, .r = r, .generic = text.size ? kiln_text_get(&text) : NULL};
+    bool any = kiln_generic_schedule(&r->problem, &s->caps, &generic);
+    if (any) kiln_schedule_print(&generic, &text);
+    earlier c = {.s = s, .r = r, .generic = any ? kiln_text_get(&text) : NULL};
     kiln_query q = {.problem = r->text,
                     .device = s->identity,
                     .phase = "search",
@@ -524,8 +525,8 @@ static void close_place(place *x) {
     x->t = NULL;
 }
 
-/* A problem is over: with its winner, or why it has none. What is wrong with it alone is no reason to
- * leave the others; anything else is returned. */
+/* A problem is over: with its winner, or why it has none. What is wrong with it alone is no reason
+ * to leave the others; anything else is returned. */
 static int settle(portfolio *p, place *x, int status, const kiln_error *why, kiln_error *e) {
     kiln_session *s = p->s;
     bool alone = status == KILN_UNSUPPORTED || status == KILN_WRONG || status == KILN_DRIVER ||
@@ -556,14 +557,16 @@ static void keep_within_memory(portfolio *p) {
     int64_t most = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) / 8;
     for (;;) {
         int64_t held = 0;
+        double worth = INFINITY;
         place *least = NULL;
         for (int i = 0; i < p->n; i++) {
             place *x = &p->place[i];
             if (!x->t) continue;
             held += kiln_tuning_bytes(x->t);
-            if (i == p->current) continue;
-            if (!least || kiln_stake_value(&x->stake, false) < kiln_stake_value(&least->stake, false))
-                least = x;
+            double value = kiln_stake_value(&x->stake, false);
+            if (i == p->current || (least && value >= worth)) continue;
+            least = x;
+            worth = value;
         }
         if (held <= most || !least) return;
         close_place(least);
@@ -600,7 +603,7 @@ static int finish(portfolio *p, place *x, kiln_error *e) {
     return settle(p, x, status, &why, e);
 }
 
-/* Starts and a batch for everyone, within its even share. A problem that is alone gets all at once. */
+/* Starts and a batch for everyone, within its even share. A problem that is alone gets all of it. */
 static int first_visits(portfolio *p, kiln_error *e) {
     int status = KILN_OK;
     double weight_left = 0;
@@ -635,13 +638,18 @@ static int finish_finished(portfolio *p, kiln_error *e) {
     return status;
 }
 
+static void say_unused(portfolio *p, double left) {
+    if (left >= 1)
+        kiln_progress_say(&p->s->progress, "all problems are finished: %.0f s are not used", left);
+}
+
 /* Where time is worth most, until it is used up or everything is finished. */
 static int further_visits(portfolio *p, kiln_error *e) {
     int status = finish_finished(p, e);
     while (!status && !kiln_interrupted) {
         double rival, left = time_left(p);
         int i = choose(p, &rival);
-        if (i < 0) break;
+        if (i < 0) return say_unused(p, left), KILN_OK;
         place *x = &p->place[i];
         double setup = i == p->current ? 0 : x->stake.setup_seconds;
         double least = setup * SETUPS_OF_A_VISIT;

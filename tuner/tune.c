@@ -353,10 +353,9 @@ static bool rule_out(search *f, item *it, json_t *facts, int *status, kiln_error
     bool spills = local > SPILL_MAX && f->best > 0 && !is_start(f, it->point);
     if (fits && !(spills && !ranked_first(f, it->point))) return false;
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), "search");
-    char *why = fits ? kiln_arena_printf(&f->s->arena, "spills %d bytes a thread, over %d", local,
-                                         SPILL_MAX)
-                     : kiln_arena_printf(&f->s->arena, "%d registers a thread: too many for a block",
-                                         registers);
+    kiln_arena *arena = &f->s->arena;
+    char *why = fits ? kiln_arena_printf(arena, "spills %d bytes a thread, over %d", local, SPILL_MAX)
+                     : kiln_arena_printf(arena, "%d registers a thread: too many", registers);
     r.outcome = KILN_OUTCOME_REJECTED;
     r.source = kiln_arena_strdup(&f->s->arena, it->suffix);
     r.registers = registers;
@@ -579,14 +578,17 @@ static const char *why_finished(search *f) {
 kiln_stake kiln_tuning_stake(search *f) {
     /* what is compiled and waits is nearly a trial */
     int64_t n = f->r->trials - f->earlier + count(f, READY);
-    double guess = f->s->caps.shared_host ? 1 : 0.1;
+    double guess = f->s->caps.shared_host ? 1 : 0.1, gain = expected_gain(f);
+    bool finished = why_finished(f) != NULL;
+    /* who is not finished is worth something, also before it can be told how much */
+    if (!finished) gain = fmax(gain, fmax(f->s->options.finish, 1e-6));
     return (kiln_stake){.weight = f->r->weight,
                         .ratio = f->s->options.ratio,
                         .seconds = f->best > 0 ? f->best : 0,
-                        .gain = expected_gain(f),
+                        .gain = gain,
                         .trial_seconds = n > 0 ? f->spent / (double)n : guess,
                         .setup_seconds = f->setup_seconds,
-                        .finished = why_finished(f) != NULL};
+                        .finished = finished};
 }
 
 /* Whether this visit starts anything new. */
