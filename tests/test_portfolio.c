@@ -74,6 +74,8 @@ static void test_next(void **state) {
     k[0].setup_seconds = k[2].setup_seconds = 5;
     assert_int_equal(kiln_portfolio_next(k, 4, 0, &rival), 0);
     assert_int_equal(kiln_portfolio_next(k, 4, -1, &rival), 2);
+    k[0].finished = k[2].finished = true; /* nothing expected, but not finished: there is time */
+    assert_int_equal(kiln_portfolio_next(k, 4, -1, &rival), 3);
     for (int i = 0; i < 4; i++) k[i].finished = true;
     assert_int_equal(kiln_portfolio_next(k, 4, 0, &rival), -1);
     assert_true(rival == 0);

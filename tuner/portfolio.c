@@ -7,8 +7,8 @@ double kiln_stake_value(const kiln_stake *k, bool here) {
     if (k->finished) return 0;
     if (!(k->seconds > 0)) return k->left > 0 ? INFINITY : 0;
     double takes = KILN_HORIZON * k->trial_seconds + (here ? 0 : k->setup_seconds);
-    double saves = k->weight * (k->ratio ? 1 : k->seconds) * k->gain;
-    return saves > 0 ? saves / fmax(takes, 1e-3) : 0;
+    double gain = fmax(k->gain, KILN_GAIN_MIN);
+    return k->weight * (k->ratio ? 1 : k->seconds) * gain / fmax(takes, 1e-3);
 }
 
 int kiln_portfolio_next(const kiln_stake *k, int n, int current, double *rival) {

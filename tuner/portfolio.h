@@ -7,7 +7,8 @@
  * in seconds of kernels saved, and the problem where it is worth most comes next. Where the aim is
  * the ratio (a percent of any problem is as good as one of another), seconds are left out. A problem
  * is finished when KILN_HORIZON further trials are expected to improve it by less than a stated share
- * (--finish). The expectation is the strategy's where it has one, else that of the steps below. */
+ * (--finish). That is told by the strategy, where it can, and by the steps below: the lesser counts
+ * for whose turn it is, and finished is what neither has hopes for. */
 #ifndef KILN_TUNER_PORTFOLIO_H
 #define KILN_TUNER_PORTFOLIO_H
 
@@ -23,13 +24,16 @@ typedef struct kiln_stake {
     double weight;        /* how much a second of it counts; with `ratio`, a percent of it */
     bool ratio;
     double seconds;       /* of the best so far; 0: nothing is right yet */
-    double gain;          /* expected relative improvement by KILN_HORIZON trials */
+    double gain;          /* expected relative improvement by KILN_HORIZON trials, carefully, */
+    double gain_most;     /* and by the most hopeful of those who were asked */
     double trial_seconds; /* of a trial, all told */
     double setup_seconds; /* before the first trial of a visit */
     double left;          /* seconds it may use while nothing is right */
     bool finished;
 } kiln_stake;
 
+/* Who is not finished is worth something, also when nobody expects anything of it. */
+#define KILN_GAIN_MIN 1e-6
 /* Kernel seconds (with ratio: shares of them) saved per second of tuning. `here`: it is set up already. A problem of which nothing
  * is right yet comes before all others while it has time left; 0 when finished. */
 double kiln_stake_value(const kiln_stake *k, bool here);

@@ -505,9 +505,9 @@ static void say_head(portfolio *p, const place *x, const char *what) {
 static void say_visit(portfolio *p, const place *x) {
     if (!x->r->have_winner || p->n < 2) return;
     kiln_progress_say(&p->s->progress,
-                      "  %.4g ms after %lld trials; %d more are expected to gain %.2g %%",
+                      "  %.4g ms after %lld trials; %d more are expected to gain %.2g to %.2g %%",
                       x->r->winner.median * 1e3, (long long)x->r->trials, KILN_HORIZON,
-                      100 * x->stake.gain);
+                      100 * x->stake.gain, 100 * x->stake.gain_most);
 }
 
 static void say_result(kiln_session *s, const kiln_result *r) {

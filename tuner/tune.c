@@ -68,7 +68,7 @@ typedef struct kiln_tuning {
     double begun, ended; /* of this visit; ended: nothing new is started, 0 not yet */
     double spent, setup_seconds;
     kiln_steps steps;
-    double gain;     /* expected of KILN_HORIZON trials, */
+    double gain, gain_most; /* expected of KILN_HORIZON trials, */
     int64_t gain_at; /* when there were so many; -1 never asked */
     int64_t anchor; /* the point that is timed again and again, -1 none yet */
     double anchor_seconds;
@@ -552,15 +552,18 @@ static int wait(search *f, kiln_error *e) {
 
 /* ---- what further trials are worth ---- */
 
-/* The strategy's expectation, else that of the steps so far. */
-static double expected_gain(search *f) {
-    if (f->gain_at >= 0 && f->r->trials < f->gain_at + BATCH) return f->gain;
-    double start = kiln_now(), gain = NAN;
-    if (f->strategy->expected_gain) gain = f->strategy->expected_gain(f->state, KILN_HORIZON);
+/* What the strategy expects of its model, and what the steps so far promise. On recorded spaces the
+ * lesser is nearer to what comes, and ranks better; but what neither of them expects is sure to be
+ * little. */
+static void expect_gain(search *f) {
+    if (f->gain_at >= 0 && f->r->trials < f->gain_at + BATCH) return;
+    double start = kiln_now(), model = NAN;
+    if (f->strategy->expected_gain) model = f->strategy->expected_gain(f->state, KILN_HORIZON);
     searched_since(f, start);
-    if (isnan(gain)) gain = kiln_steps_gain(&f->steps, f->r->trials, KILN_HORIZON);
+    double steps = kiln_steps_gain(&f->steps, f->r->trials, KILN_HORIZON);
+    f->gain = fmin(model, steps); /* a NaN is the other one */
+    f->gain_most = fmax(model, steps);
     f->gain_at = f->r->trials;
-    return f->gain = gain;
 }
 
 /* Why there is nothing more to do here, or NULL. */
@@ -569,26 +572,26 @@ static const char *why_finished(search *f) {
     double enough = f->s->options.finish;
     if (f->exhausted && !in_work(f)) return "every candidate was tried";
     if (most && trials >= most) return "as many trials as allowed";
-    if (trials >= KILN_TRIALS_MIN && f->best > 0 && expected_gain(f) < enough)
-        return kiln_arena_printf(&f->s->arena, "%d more are expected to gain %.2g %%", KILN_HORIZON,
-                                 100 * f->gain);
-    return NULL;
+    if (trials < KILN_TRIALS_MIN || !(f->best > 0)) return NULL;
+    expect_gain(f);
+    if (f->gain_most >= enough) return NULL;
+    return kiln_arena_printf(&f->s->arena, "%d more are expected to gain %.2g %% at most",
+                             KILN_HORIZON, 100 * f->gain_most);
 }
 
 kiln_stake kiln_tuning_stake(search *f) {
     /* what is compiled and waits is nearly a trial */
     int64_t n = f->r->trials - f->earlier + count(f, READY);
-    double guess = f->s->caps.shared_host ? 1 : 0.1, gain = expected_gain(f);
-    bool finished = why_finished(f) != NULL;
-    /* who is not finished is worth something, also before it can be told how much */
-    if (!finished) gain = fmax(gain, fmax(f->s->options.finish, 1e-6));
+    double guess = f->s->caps.shared_host ? 1 : 0.1;
+    expect_gain(f);
     return (kiln_stake){.weight = f->r->weight,
                         .ratio = f->s->options.ratio,
                         .seconds = f->best > 0 ? f->best : 0,
-                        .gain = gain,
+                        .gain = f->gain,
+                        .gain_most = f->gain_most,
                         .trial_seconds = n > 0 ? f->spent / (double)n : guess,
                         .setup_seconds = f->setup_seconds,
-                        .finished = finished};
+                        .finished = why_finished(f) != NULL};
 }
 
 /* Whether this visit starts anything new. */
