@@ -58,9 +58,14 @@ bool kiln_bench_verify_again(kiln_bench *b, kiln_subject *s, kiln_record *r, kil
  * the candidate cannot come within 1.3x of `best` (outcome SLOW). Fills the samples. On a GPU what
  * is not slow is then timed under load instead: after a while of itself, enqueued without a pause.
  * At rest a GPU clocks higher than its power allows for long, and another schedule may be the
- * fastest. */
+ * fastest. Where a subject is kept, the two take turns, and each sample is scaled by what the kept
+ * one took beside it against what it took first. */
 int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best, kiln_record *r,
                     kiln_arena *arena, kiln_error *e);
+/* Keeps a subject that took `seconds` for others to be timed beside: the first that is offered on a
+ * GPU and needs no workspace. True: it is the bench's now, which closes it; its module must stay.
+ */
+bool kiln_bench_keep(kiln_bench *b, kiln_subject *s, double seconds);
 /* One sample in seconds (a batch where the kernel is short). Below 0: failed. */
 double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e);
 

@@ -40,6 +40,7 @@ static struct {
     kiln_problem problem;
     unit units[UNITS_LOADED];
     int next_unit;
+    const kiln_module *kept; /* of the subject that the bench keeps */
 } here;
 
 static json_t *failed(const kiln_error *e) {
@@ -63,6 +64,7 @@ static kiln_module *module(const kiln_worker_context *c, const char *name, kiln_
     void *code = kiln_unit_read(c->cache, name, "bin", &size, e);
     if (!code) return NULL;
     unit *u = &here.units[here.next_unit++ % UNITS_LOADED];
+    if (u->module && u->module == here.kept) u = &here.units[here.next_unit++ % UNITS_LOADED];
     if (u->module) c->target->unload(here.device, u->module);
     u->module = c->target->load(here.device, code, size, e);
     snprintf(u->name, sizeof u->name, "%s", name);
@@ -75,6 +77,7 @@ static int setup(const kiln_worker_context *c, const char *problem, uint64_t see
     int status = open_device(c, e);
     if (!status) status = kiln_problem_parse(&here.problem, problem, e);
     if (status) return status;
+    here.kept = NULL;
     kiln_bench_close(here.bench);
     kiln_bench_options o = {.seed = seed, .hot = hot, .cache = c->cache};
     here.bench = kiln_bench_open(c->target, here.device, &here.problem, &o, e);
@@ -147,7 +150,10 @@ static json_t *handle_trial(const kiln_worker_context *c, json_t *request) {
     if (s && r.outcome == KILN_OUTCOME_OK)
         time_it(s, json_number_value(json_object_get(request, "seconds")),
                 json_number_value(json_object_get(request, "best")), &r, &arena);
-    kiln_subject_close(s);
+    if (s && r.outcome == KILN_OUTCOME_OK && kiln_bench_keep(here.bench, s, r.median))
+        here.kept = module(c, text(request, "unit"), &e);
+    else
+        kiln_subject_close(s);
     return record_reply(&r, &arena);
 }
 
