@@ -603,7 +603,7 @@ static int finish(portfolio *p, place *x, kiln_error *e) {
     return settle(p, x, status, &why, e);
 }
 
-/* Starts and a batch for everyone, within its even share. A problem that is alone gets all of it. */
+/* Starts and a batch for everyone, within its even share. One that is alone gets all of it. */
 static int first_visits(portfolio *p, kiln_error *e) {
     int status = KILN_OK;
     double weight_left = 0;

@@ -68,8 +68,8 @@ typedef struct kiln_tuning {
     double begun, ended; /* of this visit; ended: nothing new is started, 0 not yet */
     double spent, setup_seconds;
     kiln_steps steps;
-    double gain, gain_most; /* expected of KILN_HORIZON trials, */
-    int64_t gain_at; /* when there were so many; -1 never asked */
+    double gain;     /* expected by the model of KILN_HORIZON trials, */
+    int64_t gain_at; /* when there were so many; -1 not asked in this visit */
     int64_t anchor; /* the point that is timed again and again, -1 none yet */
     double anchor_seconds;
     int64_t recent[DRIFT_TRIALS * 2]; /* points timed since the anchor was */
@@ -354,8 +354,8 @@ static bool rule_out(search *f, item *it, json_t *facts, int *status, kiln_error
     if (fits && !(spills && !ranked_first(f, it->point))) return false;
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), "search");
     kiln_arena *arena = &f->s->arena;
-    char *why = fits ? kiln_arena_printf(arena, "spills %d bytes a thread, over %d", local, SPILL_MAX)
-                     : kiln_arena_printf(arena, "%d registers a thread: too many", registers);
+    char *why = kiln_arena_printf(arena, "spills %d bytes a thread, over %d", local, SPILL_MAX);
+    if (!fits) why = kiln_arena_printf(arena, "%d registers a thread: too many", registers);
     r.outcome = KILN_OUTCOME_REJECTED;
     r.source = kiln_arena_strdup(&f->s->arena, it->suffix);
     r.registers = registers;
@@ -552,18 +552,19 @@ static int wait(search *f, kiln_error *e) {
 
 /* ---- what further trials are worth ---- */
 
-/* What the strategy expects of its model, and what the steps so far promise. On recorded spaces the
- * lesser is nearer to what comes, and ranks better; but what neither of them expects is sure to be
- * little. */
-static void expect_gain(search *f) {
-    if (f->gain_at >= 0 && f->r->trials < f->gain_at + BATCH) return;
-    double start = kiln_now(), model = NAN;
-    if (f->strategy->expected_gain) model = f->strategy->expected_gain(f->state, KILN_HORIZON);
-    searched_since(f, start);
-    double steps = kiln_steps_gain(&f->steps, f->r->trials, KILN_HORIZON);
-    f->gain = fmin(model, steps); /* a NaN is the other one */
-    f->gain_most = fmax(model, steps);
+static double gain_by_steps(const search *f) {
+    return kiln_steps_gain(&f->steps, f->r->trials, KILN_HORIZON);
+}
+
+/* What the strategy expects of its model. To ask it takes as long as a proposal: now and then. */
+static double gain_by_model(search *f) {
+    if (!f->strategy->expected_gain) return NAN;
+    if (f->gain_at >= 0 && f->r->trials < f->gain_at + KILN_HORIZON / 2) return f->gain;
+    double start = kiln_now();
+    f->gain = f->strategy->expected_gain(f->state, KILN_HORIZON);
     f->gain_at = f->r->trials;
+    searched_since(f, start);
+    return f->gain;
 }
 
 /* Why there is nothing more to do here, or NULL. */
@@ -572,23 +573,25 @@ static const char *why_finished(search *f) {
     double enough = f->s->options.finish;
     if (f->exhausted && !in_work(f)) return "every candidate was tried";
     if (most && trials >= most) return "as many trials as allowed";
-    if (trials < KILN_TRIALS_MIN || !(f->best > 0)) return NULL;
-    expect_gain(f);
-    if (f->gain_most >= enough) return NULL;
+    if (trials < KILN_TRIALS_MIN || !(f->best > 0) || gain_by_steps(f) >= enough) return NULL;
+    double gain = fmax(gain_by_model(f), gain_by_steps(f)); /* a NaN is the other one */
+    if (gain >= enough) return NULL;
     return kiln_arena_printf(&f->s->arena, "%d more are expected to gain %.2g %% at most",
-                             KILN_HORIZON, 100 * f->gain_most);
+                             KILN_HORIZON, 100 * gain);
 }
 
+/* On recorded spaces the lesser of the two is nearer to what comes, and ranks better; but what
+ * neither of them expects is sure to be little. */
 kiln_stake kiln_tuning_stake(search *f) {
     /* what is compiled and waits is nearly a trial */
     int64_t n = f->r->trials - f->earlier + count(f, READY);
     double guess = f->s->caps.shared_host ? 1 : 0.1;
-    expect_gain(f);
+    double model = gain_by_model(f), steps = gain_by_steps(f);
     return (kiln_stake){.weight = f->r->weight,
                         .ratio = f->s->options.ratio,
                         .seconds = f->best > 0 ? f->best : 0,
-                        .gain = f->gain,
-                        .gain_most = f->gain_most,
+                        .gain = fmin(model, steps), /* a NaN is the other one */
+                        .gain_most = fmax(model, steps),
                         .trial_seconds = n > 0 ? f->spent / (double)n : guess,
                         .setup_seconds = f->setup_seconds,
                         .finished = why_finished(f) != NULL};
@@ -992,11 +995,13 @@ static void keep_generic(search *f) {
     f->r->generic_suffix = kiln_arena_strdup(&f->s->arena, f->known[point].suffix);
 }
 
-/* What is told of the search afterwards. */
+/* What is told of the search afterwards. A search that was opened again has no model yet. */
 static void take_quality(search *f) {
-    f->r->rank_correlation = f->r->recall = NAN;
-    if (f->strategy->quality)
-        f->strategy->quality(f->state, &f->r->rank_correlation, &f->r->recall);
+    double rank = NAN, recall = NAN;
+    if (f->strategy->quality) f->strategy->quality(f->state, &rank, &recall);
+    if (isnan(rank)) return;
+    f->r->rank_correlation = rank;
+    f->r->recall = recall;
 }
 
 /* ---- life ---- */
@@ -1065,6 +1070,7 @@ int kiln_tuning_visit(search *f, const kiln_visit *v, kiln_error *e) {
     int status = loop(f, e);
     f->spent += kiln_now() - f->begun;
     take_best(f);
+    take_quality(f);
     keep_generic(f);
     return status;
 }
@@ -1072,7 +1078,6 @@ int kiln_tuning_visit(search *f, const kiln_visit *v, kiln_error *e) {
 int kiln_tuning_finish(search *f, double seconds, kiln_error *e) {
     const char *why = why_finished(f);
     f->r->ended = why ? why : "the budget was used up";
-    take_quality(f);
     int status = f->best > 0 ? run_finals(f, seconds, e) : KILN_OK;
     if (!(f->best > 0)) f->r->failure = kiln_arena_strdup(&f->s->arena, "no candidate was right");
     if (f->r->failure) f->r->have_winner = false;
