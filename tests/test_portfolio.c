@@ -1,6 +1,7 @@
 /* The portfolio: time goes where it is worth most, problems finish, and what compilers report is read
  * before anything is loaded. */
 #include "base/hash.h"
+#include "search/search.h"
 #include "targets/target.h"
 #include "tuner/portfolio.h"
 #include "tuner/worker.h"
@@ -156,6 +157,38 @@ static void test_steps_foretell(void **state) {
     }
 }
 
+static void feature_of(void *context, int64_t point, float *out) {
+    (void)context;
+    out[0] = (float)point;
+}
+
+/* Every strategy that expects something: a share, 0 when nothing is left. Who asks for every point gets
+ * every point. */
+static void test_strategies_expect(void **state) {
+    enum { POINTS = 48 };
+    static const char *const names[] = {"x"};
+    const kiln_search_space space = {.n = POINTS, .n_features = 1, .feature_names = names, .features = feature_of};
+    (void)state;
+    for (int i = 0; kiln_strategies[i]; i++) {
+        const kiln_strategy *s = kiln_strategies[i];
+        const kiln_search_options o = {.seed = seed, .batch = 8};
+        kiln_error e = {0};
+        int64_t p[8];
+        double gain = 0;
+        void *x = s->expected_gain ? s->create(&space, &o, &e) : NULL;
+        if (!x) continue;
+        for (int n = 0, got; (got = s->propose(x, 8, p)) > 0; n += got) {
+            for (int k = 0; k < got; k++)
+                s->observe(x, &(kiln_observation){p[k], 1 + uniform()}, 1);
+            gain = s->expected_gain(x, KILN_HORIZON);
+            if (!isnan(gain) && !(gain >= 0 && gain <= 1)) fail_msg("%s: %g", s->name, gain);
+            if (!strcmp(s->name, "exhaustive") && n + got < POINTS) assert_true(gain == 1);
+        }
+        assert_true(gain == 0);
+        s->destroy(x);
+    }
+}
+
 /* ---- what compilers report ---- */
 
 static void test_report(void **state) {
@@ -243,6 +276,7 @@ int main(void) {
         cmocka_unit_test(test_value),          cmocka_unit_test(test_value_of_nothing),
         cmocka_unit_test(test_next),           cmocka_unit_test(test_next_of_many),
         cmocka_unit_test(test_steps),          cmocka_unit_test(test_steps_foretell),
+        cmocka_unit_test(test_strategies_expect),
         cmocka_unit_test(test_report),         cmocka_unit_test(test_compile_worker),
     };
     return cmocka_run_group_tests_name("portfolio", tests, NULL, NULL);
