@@ -43,6 +43,9 @@ TUNER_SRC   := $(wildcard results/*.c) $(wildcard cost-model/*.c) $(wildcard sea
 BODIES := $(wildcard kernels/*.k.c) $(wildcard kernels/*/*.k.c) $(wildcard kernels/*/*.cuh kernels/*/*/*.cuh) \
           $(wildcard kernels/*/*.hip.h) $(wildcard targets/*/dialect.h)
 
+# what published records say of schedules (make model); a build without it has no such prior
+MODEL  := $(wildcard cost-model/shipped.txt)
+
 FAMILIES   := $(patsubst kernels/%/launch.c,%,$(wildcard kernels/*/launch.c))
 GENERATORS := $(patsubst kernels/%/family.c,%,$(wildcard kernels/*/family.c))
 TARGETS    := $(patsubst targets/%/target.c,%,$(wildcard targets/*/target.c))
@@ -54,7 +57,7 @@ RUNTIME_OBJ := $(call object,$(CORE_SRC) $(TARGET_SRC) $(RUNTIME_SRC)) \
 TUNER_OBJ   := $(call object,$(VENDOR_SRC) $(GENERATE_SRC) $(TUNER_SRC)) \
                $(GEN)/generators.o $(GEN)/strategies.o $(GEN)/embedded.o $(GEN)/vendors.o
 
-.PHONY: all deps tune test check-gpu bench bench-search dist install asan ubsan run-tests clang-build fuzz \
+.PHONY: all deps tune test check-gpu bench bench-search model dist install asan ubsan run-tests clang-build fuzz \
         kernels format clean layers
 all: $(BUILD)/tune $(BUILD)/kiln $(BUILD)/libkiln.so $(BUILD)/libkiln.a $(BUILD)/kiln.pc
 
@@ -81,7 +84,7 @@ REGISTRY_families   := $(FAMILIES)
 REGISTRY_generators := $(GENERATORS)
 REGISTRY_targets    := $(TARGETS)
 REGISTRY_strategies := $(STRATEGIES)
-REGISTRY_embedded   := $(BODIES)
+REGISTRY_embedded   := $(BODIES) $(MODEL)
 REGISTRY_vendors    := $(patsubst targets/%.c,%,$(VENDOR_SRC))
 .PRECIOUS: $(GEN)/%.c
 FORCE:
@@ -91,7 +94,7 @@ $(GEN)/%.o: $(GEN)/%.c
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC $<" &&) $(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
-$(GEN)/embedded.o: $(BODIES)
+$(GEN)/embedded.o: $(BODIES) $(MODEL)
 
 # ---- the single commands
 deps:
@@ -143,6 +146,10 @@ bench: deps all $(BENCHES)
 	$(BUILD)/tune run $(foreach n,512 1024 2048,"matmul m=$(n) n=$(n) k=$(n) type=f32") \
 	    --budget 90s --out $(BUILD)/bench
 	@for b in $(BENCHES); do echo "== $$b"; $$b $(BUILD)/bench/*.kiln || exit 1; done
+# The model that ships: trained on the published records, embedded by the next build.
+model: all
+	$(BUILD)/tune model results/data/*.jsonl --output cost-model/shipped.txt
+	$(MAKE) all
 bench-search: deps all
 	scripts/bench-search $(BUILD)/tune
 # Every kernel body compiles alone with its defaults (NVRTC and PoCL where present).

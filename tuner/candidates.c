@@ -180,6 +180,8 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
         if (!c->features || !c->have_features)
             status = kiln_fail(e, KILN_NO_MEMORY, "no memory for the candidates' features");
     }
+    /* Without it the search merely takes longer. */
+    if (!status) c->foresight = kiln_foresight_open(kiln_shipped_embedded(NULL), p, caps, NULL);
     if (status) kiln_candidates_close(c);
     return status;
 }
@@ -190,6 +192,7 @@ void kiln_candidates_close(kiln_candidates *c) {
     free(c->features);
     free(c->have_features);
     if (c->layout) kiln_features_free(c->layout);
+    kiln_foresight_close(c->foresight);
     *c = (kiln_candidates){0};
 }
 
@@ -235,6 +238,15 @@ static double prior(void *context, int64_t point) {
     return kiln_candidates_estimate(context, point);
 }
 
+static double slowdown(void *context, int64_t point) {
+    const kiln_candidates *c = context;
+    return kiln_foresight_slowdown(c->foresight, &c->schedule[point]);
+}
+
+static double opinion(void *context, int k, int64_t point) {
+    return k ? slowdown(context, point) : prior(context, point);
+}
+
 static bool any_estimate(const kiln_candidates *c) {
     for (int i = 0; i < c->n_starts; i++)
         if (!isnan(kiln_candidates_estimate(c, c->start[i]))) return true;
@@ -242,8 +254,11 @@ static bool any_estimate(const kiln_candidates *c) {
 }
 
 kiln_search_space kiln_candidates_space(kiln_candidates *c) {
+    bool estimated = any_estimate(c);
     return (kiln_search_space){.n = c->n,
-                               .prior = any_estimate(c) ? prior : NULL,
+                               .prior = estimated ? prior : c->foresight ? slowdown : NULL,
+                               .n_opinions = estimated && c->foresight ? 2 : 0,
+                               .opinion = opinion,
                                .n_features = c->n_features,
                                .feature_names = kiln_features_names(c->layout),
                                .features = features,

@@ -5,6 +5,7 @@
 
 #include "kernels/family.h"
 #include "search/search.h"
+#include "tuner/foresight.h"
 
 enum { KILN_VARIANTS_MAX = 16 };
 
@@ -20,6 +21,7 @@ typedef struct kiln_candidates {
     int64_t start[KILN_VARIANTS_MAX * 2 + 1]; /* the variants' start schedules, the generic one */
     int32_t *table;                       /* open addressing: hash of a schedule -> point */
     int64_t table_size;
+    kiln_foresight *foresight; /* the shipped model's, NULL: it knows nothing of this device */
     struct kiln_features *layout;
     float *features; /* n x n_features; NaN rows until first asked for */
     bool *have_features;

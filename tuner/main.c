@@ -40,6 +40,7 @@ static const char help[] =
     "run\n"
     "  tune export FILE | import FILE   records as JSON lines\n"
     "  tune replay SPACE...          strategies on recorded spaces; no device needed\n"
+    "  tune model FILE... -o FILE    the model that ships, trained on records (make model)\n"
     "\n"
     "options of tune, run, emit, report\n"
     "  --device D     auto (CUDA, HIP, OpenCL GPU, OpenCL CPU), or a name from tune devices\n"
@@ -78,7 +79,7 @@ static const char help[] =
     "  --mislead      the same, shuffled among the points: what a source that knows nothing costs\n"
     "  --prior P      estimate (default: our records get their kernels' estimates and starts, as in "
     "a\n"
-    "                 session) or none\n"
+    "                 session), model (and a model of the file's other problems) or none\n"
     "  --curves FILE  best so far against evaluations, with quartiles, for gnuplot\n"
     "\n"
     "A session can be stopped at any time (Ctrl-C, kill): nothing measured is lost, and the same\n"
@@ -125,7 +126,7 @@ typedef struct options {
     const char *suite, *output, *dump, *schedule, *library;
     double seconds;
     bool json, bandwidth, transfer, help;
-    bool no_prior, stop, mislead; /* replay */
+    bool no_prior, model, stop, mislead; /* replay */
     const char *curves;
     int seeds;
     int n_words;
@@ -278,9 +279,10 @@ static int set_option(options *o, int which, const char *arg) {
         o->transfer = o->mislead = true;
         return 0;
     case OPT_PRIOR:
-        if (strcmp(arg, "estimate") && strcmp(arg, "none"))
-            return usage("--prior is estimate or none, not", arg);
+        if (strcmp(arg, "estimate") && strcmp(arg, "none") && strcmp(arg, "model"))
+            return usage("--prior is estimate, model or none, not", arg);
         o->no_prior = !strcmp(arg, "none");
+        o->model = !strcmp(arg, "model");
         return 0;
     case OPT_STOP:
         o->stop = true;
@@ -880,9 +882,9 @@ static int command_exchange(int argc, char **argv, bool out) {
 }
 
 /* Appends the recordings of a file: our own records are many, everything else is one. */
-static int read_recordings(const char *path, bool prior, kiln_recording ***all, int *n,
+static int read_recordings(const char *path, const options *given, kiln_recording ***all, int *n,
                            kiln_text *notes, kiln_error *e) {
-    kiln_recorded_options o = {.prior = prior};
+    kiln_recorded_options o = {.prior = !given->no_prior, .model = given->model};
     if (kiln_recorded_is(path)) return kiln_recorded_read(path, &o, all, n, notes, e);
     kiln_recording *r = kiln_recording_read(path, e);
     if (!r) return e->status;
@@ -932,10 +934,25 @@ static int command_replay(int argc, char **argv) {
         return usage("replay needs recorded spaces (CSV, Kernel Tuner's cache, T4, our records)",
                      NULL);
     for (int i = 0; i < o.n_words && !status; i++)
-        status = read_recordings(o.words[i], !o.no_prior, &all, &n, &notes, &e);
+        status = read_recordings(o.words[i], &o, &all, &n, &notes, &e);
     if (!status) status = replay(&o, all, n, &notes, &e);
     for (int i = 0; i < n; i++) kiln_recording_free(all[i]);
     free(all);
+    kiln_text_free(&notes);
+    return status ? bad(&e) : 0;
+}
+
+static int command_model(int argc, char **argv) {
+    options o;
+    kiln_error e = {0};
+    kiln_text notes = {0};
+    int status = parse_options(argc, argv, &o);
+    if (status) return status;
+    if (o.help) return fputs(help, stdout), 0;
+    if (!o.n_words || !o.output)
+        return usage("model needs files of records, and --output FILE", NULL);
+    status = kiln_shipped_make((const char *const *)o.words, o.n_words, o.output, &notes, &e);
+    if (!status) fputs(kiln_text_get(&notes), stdout);
     kiln_text_free(&notes);
     return status ? bad(&e) : 0;
 }
@@ -962,6 +979,7 @@ int main(int argc, char **argv) {
     if (!strcmp(word, "export")) return command_exchange(argc, argv, true);
     if (!strcmp(word, "import")) return command_exchange(argc, argv, false);
     if (!strcmp(word, "replay")) return command_replay(argc, argv);
+    if (!strcmp(word, "model")) return command_model(argc, argv);
     if (!strcmp(word, "check")) return command_check(argc, argv);
     if (!strcmp(word, "worker")) return kiln_worker_main(argc - 1, argv + 1);
     if (!strcmp(word, "help")) return fputs(help, stdout), 0;

@@ -31,6 +31,14 @@ typedef struct reader {
     kiln_problem problem;
     kiln_recording ***all;
     int *n_all;
+    kiln_school *school; /* to teach, or to take models from */
+    bool teaching;
+    kiln_shipped *model; /* of all but the problem named below */
+    const char *without;
+    struct picks {
+        double first, three; /* sums of logarithms: best over what was picked */
+        int n;
+    } by_estimate, by_model;
 } reader;
 
 /* ---------------------------------------------------------------- a recorded space */
@@ -42,6 +50,7 @@ typedef struct recorded {
     int64_t n;
     kiln_schedule *schedule;
     double *seconds, *prior;
+    double *slowdown; /* by the model; NULL: none */
     kiln_features *layout;
     int n_features;
     float *rows;
@@ -51,7 +60,7 @@ typedef struct recorded {
 
 static void release(void *context) {
     recorded *r = context;
-    free(r->schedule), free(r->seconds), free(r->prior), free(r->rows);
+    free(r->schedule), free(r->seconds), free(r->prior), free(r->slowdown), free(r->rows);
     if (r->layout) kiln_features_free(r->layout);
     free(r);
 }
@@ -63,6 +72,15 @@ static void features(void *context, int64_t point, float *out) {
 
 static double prior(void *context, int64_t point) {
     return ((const recorded *)context)->prior[point];
+}
+
+static double slowdown(void *context, int64_t point) {
+    return ((const recorded *)context)->slowdown[point];
+}
+
+static double opinion(void *context, int k, int64_t point) {
+    const recorded *r = context;
+    return k ? r->slowdown[point] : r->prior[point];
 }
 
 /* The only knob in which two schedules of one variant differ, -1: none or several. */
@@ -148,6 +166,57 @@ static int add_prior(recorded *r) {
     return KILN_OK;
 }
 
+static bool any_opinion(const recorded *r) {
+    for (int64_t i = 0; r->prior && i < r->n; i++)
+        if (!isnan(r->prior[i])) return true;
+    return false;
+}
+
+/* ---------------------------------------------------------------- the model's word */
+
+/* How near to the best the first pick comes, and the best of three. */
+static void judge_picks(const recorded *r, const double *said, struct picks *out) {
+    int64_t picked[3] = {-1, -1, -1};
+    double best = INFINITY, seconds = INFINITY;
+    for (int64_t i = 0; i < r->n; i++) {
+        best = fmin(best, r->seconds[i]);
+        int at = 3;
+        while (at > 0 && (picked[at - 1] < 0 || said[i] < said[picked[at - 1]])) at--;
+        if (isnan(said[i]) || at == 3) continue;
+        for (int k = 2; k > at; k--) picked[k] = picked[k - 1];
+        picked[at] = i;
+    }
+    for (int k = 0; k < 3; k++) {
+        if (picked[k] >= 0) seconds = fmin(seconds, r->seconds[picked[k]]);
+        if (k == 0) out->first += log(fmax(best / seconds, 0.01)); /* a failure: as good as none */
+    }
+    out->three += log(fmax(best / seconds, 0.01));
+    out->n++;
+}
+
+/* A model that has not seen the problem. */
+static const kiln_shipped *model_without(reader *x, const char *problem, kiln_error *e) {
+    if (x->without && !strcmp(x->without, problem)) return x->model;
+    kiln_shipped_free(x->model);
+    x->model = kiln_school_train(x->school, problem, e);
+    x->without = x->model ? problem : NULL;
+    return x->model;
+}
+
+static int ask_model(reader *x, recorded *r, const char *problem, kiln_error *e) {
+    const kiln_shipped *m = model_without(x, problem, e);
+    kiln_foresight *f = m ? kiln_foresight_open(m, &r->problem, &r->caps, e) : NULL;
+    if (!f) return m ? KILN_OK : e->status; /* nothing was learnt about its family */
+    r->slowdown = malloc((size_t)r->n * sizeof *r->slowdown);
+    for (int64_t i = 0; r->slowdown && i < r->n; i++)
+        r->slowdown[i] = kiln_foresight_slowdown(f, &r->schedule[i]);
+    kiln_foresight_close(f);
+    if (!r->slowdown) return KILN_NO_MEMORY;
+    if (any_opinion(r)) judge_picks(r, r->prior, &x->by_estimate);
+    judge_picks(r, r->slowdown, &x->by_model);
+    return KILN_OK;
+}
+
 static int add_features(recorded *r, kiln_error *e) {
     const kiln_variant *variants[VARIANTS];
     int n_variants = 0;
@@ -167,12 +236,6 @@ static int add_features(recorded *r, kiln_error *e) {
     return r->rows ? KILN_OK : KILN_NO_MEMORY;
 }
 
-static bool any_opinion(const recorded *r) {
-    for (int64_t i = 0; r->prior && i < r->n; i++)
-        if (!isnan(r->prior[i])) return true;
-    return false;
-}
-
 static kiln_recording *wrap(recorded *r, const char *name, kiln_error *e) {
     kiln_search_space space = {.n = r->n,
                                .n_features = r->n_features,
@@ -182,7 +245,9 @@ static kiln_recording *wrap(recorded *r, const char *name, kiln_error *e) {
                                .context = r,
                                .n_starts = r->n_starts,
                                .starts = r->start,
-                               .prior = any_opinion(r) ? prior : NULL};
+                               .prior = any_opinion(r) ? prior : r->slowdown ? slowdown : NULL,
+                               .n_opinions = r->slowdown && any_opinion(r) ? 2 : 0,
+                               .opinion = opinion};
     return kiln_recording_wrap(name, &space, r->seconds, release, e);
 }
 
@@ -242,15 +307,20 @@ static int keep(reader *x, kiln_recording *r) {
     return KILN_OK;
 }
 
-static int fill(const reader *x, recorded *r, const trial *t, int64_t n, kiln_error *e) {
+static int fill(reader *x, recorded *r, const trial *t, int64_t n, kiln_error *e) {
     r->schedule = calloc((size_t)n, sizeof *r->schedule);
     r->seconds = malloc((size_t)n * sizeof *r->seconds);
     if (!r->schedule || !r->seconds) return KILN_NO_MEMORY;
     int status = kiln_problem_parse(&r->problem, t->problem, e);
     if (status) return status;
-    if (add_points(r, t, n) < (x->o->least > 0 ? x->o->least : LEAST)) return KILN_NOT_FOUND;
+    int64_t timed = add_points(r, t, n);
+    if (x->teaching)
+        return kiln_school_add(x->school, t->problem, &r->problem, &r->caps, r->schedule,
+                               r->seconds, r->n, e);
+    if (timed < (x->o->least > 0 ? x->o->least : LEAST)) return KILN_NOT_FOUND;
     status = add_features(r, e);
-    return !status && x->o->prior ? add_prior(r) : status;
+    if (!status && x->o->prior) status = add_prior(r);
+    return !status && x->o->prior && x->o->model ? ask_model(x, r, t->problem, e) : status;
 }
 
 /* 1: n sorted trials became a recording; 0: they are too few; below 0: an error. */
@@ -260,7 +330,7 @@ static int add_space(reader *x, const kiln_caps *caps, const trial *t, int64_t n
     if (!r) return KILN_NO_MEMORY;
     r->caps = *caps;
     int status = fill(x, r, t, n, e);
-    if (status) return release(r), status == KILN_NOT_FOUND ? 0 : status;
+    if (status || x->teaching) return release(r), status == KILN_NOT_FOUND ? 0 : status;
     kiln_text name = {0};
     name_of(t, caps, alone, &name);
     kiln_recording *made = wrap(r, kiln_text_get(&name), e);
@@ -398,17 +468,39 @@ static int add_device(reader *x, const trial *t, int64_t n, kiln_text *notes, ki
         made += status > 0;
         small += status == 0;
     }
-    if (status >= 0) note_device(x, t->device, made, small, guessed, notes);
+    if (status >= 0 && notes) note_device(x, t->device, made, small, guessed, notes);
     return status < 0 ? status : KILN_OK;
 }
 
-static int add_devices(reader *x, kiln_text *notes, kiln_error *e) {
-    int status = KILN_OK, before = *x->n_all;
-    qsort(x->trials, (size_t)x->n, sizeof *x->trials, by_text);
+static void note_picks(const char *whose, const struct picks *p, kiln_text *notes) {
+    if (p->n)
+        kiln_text_printf(notes,
+                         "%s: the first pick has %.4f of the best's speed, the best of three %.4f "
+                         "(geometric means over %d problems).\n",
+                         whose, exp(p->first / p->n), exp(p->three / p->n), p->n);
+}
+
+static int each_device(reader *x, kiln_text *notes, kiln_error *e) {
+    int status = KILN_OK;
     for (int64_t i = 0, end; i < x->n && !status; i = end) {
         for (end = i + 1; end < x->n && !strcmp(x->trials[end].device, x->trials[i].device);) end++;
         status = add_device(x, x->trials + i, end - i, notes, e);
     }
+    return status;
+}
+
+static int teach_all(reader *x, kiln_error *e) {
+    x->teaching = true;
+    int status = each_device(x, NULL, e);
+    x->teaching = false;
+    return status;
+}
+
+static int add_devices(reader *x, kiln_text *notes, kiln_error *e) {
+    int before = *x->n_all, status = x->o->model ? teach_all(x, e) : KILN_OK;
+    if (!status) status = each_device(x, notes, e);
+    note_picks("By the estimates alone", &x->by_estimate, notes);
+    note_picks("By a model of the other problems", &x->by_model, notes);
     if (x->strangers)
         kiln_text_printf(notes,
                          "%s: %lld records of problems or knobs unknown to this build were "
@@ -433,6 +525,38 @@ bool kiln_recorded_is(const char *path) {
     return n > 0 && !strncmp(at, "{\"version\":", 11);
 }
 
+static int read_sorted(reader *x, kiln_error *e) {
+    int status = read_file(x, e);
+    if (!status && x->n) qsort(x->trials, (size_t)x->n, sizeof *x->trials, by_text);
+    return status;
+}
+
+static void close_reader(reader *x) {
+    kiln_arena_free(&x->arena);
+    kiln_shipped_free(x->model);
+    free(x->trials);
+    free(x);
+}
+
+int kiln_recorded_teach(const char *path, kiln_school *school, kiln_text *notes, kiln_error *e) {
+    static const kiln_recorded_options usual = {0};
+    reader *x = calloc(1, sizeof *x);
+    kiln_error why = {0};
+    int status = KILN_NO_MEMORY;
+    if (x) {
+        *x = (reader){.path = path, .o = &usual, .school = school};
+        status = read_sorted(x, &why);
+        if (!status) status = teach_all(x, &why);
+        if (!status)
+            kiln_text_printf(notes,
+                             "%s: %lld trials, %lld records unknown to this build left out\n", path, (long long)x->n, (long long)x->strangers);
+        close_reader(x);
+    }
+    if (status && !why.text[0]) kiln_fail(&why, status, "records %s: out of memory", path);
+    if (status && e) *e = why;
+    return status;
+}
+
 int kiln_recorded_read(const char *path, const kiln_recorded_options *o, kiln_recording ***all,
                        int *n, kiln_text *notes, kiln_error *e) {
     reader *x = calloc(1, sizeof *x);
@@ -440,11 +564,11 @@ int kiln_recorded_read(const char *path, const kiln_recorded_options *o, kiln_re
     int status = KILN_NO_MEMORY;
     if (x) {
         *x = (reader){.path = path, .o = o, .all = all, .n_all = n};
-        status = read_file(x, &why);
+        status = read_sorted(x, &why);
+        if (!status && o->model && !(x->school = kiln_school_open())) status = KILN_NO_MEMORY;
         if (!status) status = add_devices(x, notes, &why);
-        kiln_arena_free(&x->arena);
-        free(x->trials);
-        free(x);
+        kiln_school_close(x->school);
+        close_reader(x);
     }
     if (status && !why.text[0]) kiln_fail(&why, status, "records %s: out of memory", path);
     if (status && e) *e = why;

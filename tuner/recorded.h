@@ -7,6 +7,8 @@
  * the nearest recorded schedules that differ in one knob. The prior and the starts are those that
  * the variants' estimates and start schedules of this build give on the device, as far as it can be
  * known from the record (identity.h): an estimate fitted to these very records flatters itself.
+ * With `model` a model like the one that ships is a second opinion, for each problem one that was
+ * trained on all other problems of the file; the notes then say how good its first picks are.
  *
  * Mind what the points are: schedules that earlier searches chose, so more good ones than by
  * chance. Strategies compare fairly with each other, not with figures on whole spaces. */
@@ -14,9 +16,11 @@
 #define KILN_TUNER_RECORDED_H
 
 #include "search/replay.h"
+#include "tuner/foresight.h"
 
 typedef struct kiln_recorded_options {
     bool prior; /* give the estimates and the starts */
+    bool model; /* and a model of the other problems; needs prior */
     int least;  /* timed schedules that a problem needs; 0: 40 */
 } kiln_recorded_options;
 
@@ -28,5 +32,8 @@ bool kiln_recorded_is(const char *path);
  */
 int kiln_recorded_read(const char *path, const kiln_recorded_options *o, kiln_recording ***all,
                        int *n, kiln_text *notes, kiln_error *e);
+
+/* Teaches all problems of a file; `notes` as above. */
+int kiln_recorded_teach(const char *path, kiln_school *school, kiln_text *notes, kiln_error *e);
 
 #endif
