@@ -555,8 +555,9 @@ static void bind_maps(const kiln_program *program) {
 
 /* The bodies name the arguments by position. */
 static void check_arguments(const kiln_launch *l, int maps, const kiln_arg_kind first[3], int n) {
-    static const kiln_arg_kind rest[] = {KILN_ARG_I64, KILN_ARG_I64, KILN_ARG_I64, KILN_ARG_I64,
-                                         KILN_ARG_OPERAND, KILN_ARG_OPERAND, KILN_ARG_OPERAND};
+    static const kiln_arg_kind rest[] = {KILN_ARG_I64,    KILN_ARG_I64,     KILN_ARG_I64,
+                                         KILN_ARG_I64,    KILN_ARG_OPERAND, KILN_ARG_OPERAND,
+                                         KILN_ARG_OPERAND};
     assert_int_equal(l->n_args, maps + n);
     for (int i = 0; i < maps; i++) {
         assert_int_equal(l->arg[i].kind, KILN_ARG_TENSOR_MAP);
@@ -962,25 +963,58 @@ static void random_sizes(const instance *x, u64 seed, int i, char sizes[160]) {
 }
 
 static void test_random_sizes(void **state) {
-    static const instance *const all[] = {
-        &coop_instance,        &pingpong_instance,     &three_instance,
-        &one_instance,         &deep_instance,         &tall_instance,
-        &wide_instance,        &square_instance,       &swap_instance,
-        &swap_flat_instance,   &swap_stream_instance,  &stream_instance,
-        &stream_tall_instance, &stream_tma_instance,   &columns_instance,
-        &hilbert_instance,     &tma_instance,          &tma_wide_instance,
-        &tma_narrow_instance,  &nn_instance,           &tn_instance,
-        &tt_instance,          &packed_instance,       &i8_instance,
-        &i8_stream_instance,   &fp8_instance,          &fp8_pingpong_instance,
-        &fp8_fast_instance,    &tf32_instance,         &stream_pingpong_instance,
-        &stream_more_instance, &split_instance,        &split_pingpong_instance,
-        &split_tall_instance,  &split_packed_instance, &split_swap_instance,
-        &split_turns_instance, &split_i8_instance,     &split_fp8_instance,
-        &rows_instance,        &rows_stream_instance,  &rows_swap_instance,
-        &rows_tma_instance,    &rows_split_instance,   &rolled_instance,
-        &rolled_deep_instance, &rolled_stream_instance, &rolled_swap_instance,
-        &rolled_swap_rows_instance, &rolled_tma_instance, &rolled_tma_narrow_instance,
-        &rolled_tma_rows_instance};
+    static const instance *const all[] = {&coop_instance,
+                                          &pingpong_instance,
+                                          &three_instance,
+                                          &one_instance,
+                                          &deep_instance,
+                                          &tall_instance,
+                                          &wide_instance,
+                                          &square_instance,
+                                          &swap_instance,
+                                          &swap_flat_instance,
+                                          &swap_stream_instance,
+                                          &stream_instance,
+                                          &stream_tall_instance,
+                                          &stream_tma_instance,
+                                          &columns_instance,
+                                          &hilbert_instance,
+                                          &tma_instance,
+                                          &tma_wide_instance,
+                                          &tma_narrow_instance,
+                                          &nn_instance,
+                                          &tn_instance,
+                                          &tt_instance,
+                                          &packed_instance,
+                                          &i8_instance,
+                                          &i8_stream_instance,
+                                          &fp8_instance,
+                                          &fp8_pingpong_instance,
+                                          &fp8_fast_instance,
+                                          &tf32_instance,
+                                          &stream_pingpong_instance,
+                                          &stream_more_instance,
+                                          &split_instance,
+                                          &split_pingpong_instance,
+                                          &split_tall_instance,
+                                          &split_packed_instance,
+                                          &split_swap_instance,
+                                          &split_turns_instance,
+                                          &split_i8_instance,
+                                          &split_fp8_instance,
+                                          &rows_instance,
+                                          &rows_stream_instance,
+                                          &rows_swap_instance,
+                                          &rows_tma_instance,
+                                          &rows_split_instance,
+                                          &rolled_instance,
+                                          &rolled_deep_instance,
+                                          &rolled_stream_instance,
+                                          &rolled_swap_instance,
+                                          &rolled_swap_rows_instance,
+                                          &rolled_tma_instance,
+                                          &rolled_tma_narrow_instance,
+                                          &rolled_tma_rows_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -1036,6 +1070,60 @@ static void test_omissions_are_noticed(void **state) {
 }
 
 /* ---- splits that make no sense, and the launch that adds parts */
+
+/* Widths that fill the last wave, not steps of 32 alone, are in the space, and the start may have
+ * one. */
+static void test_widths(void **state) {
+    static const struct {
+        const char *problem, *knob;
+    } wide[] = {{"matmul m=4104 n=4120 k=4168 type=bf16 tb=1", "tn"},
+                {"matmul m=2048 n=28672 k=4096 type=bf16 tb=1", "tn"},
+                {"matmul m=200 n=8192 k=8192 a=e4m3 b=e4m3 out=bf16 tb=1", "tm"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        kiln_problem p;
+        kiln_error e;
+        kiln_caps caps = caps_of(132);
+        kiln_space space;
+        if (kiln_problem_parse(&p, wide[i].problem, &e)) fail_msg("%s", e.text);
+        const kiln_variant_generator *g = &kiln_matmul_wgmma_sm90_generator;
+        kiln_schedule start = g->start(&p, &caps);
+        assert_true(g->variant->legal(&p, &caps, &start, NULL));
+        g->space(&p, &caps, &space);
+        int odd = 0;
+        for (int k = 0; g->variant->knobs[k].name; k++)
+            for (int v = 0; v < space.knob[k].n && !strcmp(g->variant->knobs[k].name, wide[i].knob);
+                 v++)
+                odd += space.knob[k].value[v] % 32 != 0 && space.knob[k].value[v] > 32;
+        assert_true(odd > 0);
+    }
+}
+
+/* Two blocks can halve k only where each finishes the part of one consumer, in a single wave. */
+static void test_refused_halves(void **state) {
+    static const struct {
+        const char *sizes, *knob;
+        int value;
+        const char *sentence;
+    } refused[] = {{"m=128 n=32 k=640", "stream", 1, "neither stream nor split"},
+                   {"m=128 n=32 k=640", "split", 2, "neither stream nor split"},
+                   {"m=128 n=32 k=640", "consumers", 1, "2 consumers that share a tile"},
+                   {"m=128 n=32 k=640", "cluster_m", 2, "which no other block does"},
+                   {"m=128 n=32 k=64", "group", 8, "wants two slots of k"},
+                   {"m=128 n=32768 k=640", "group", 8, "a single wave"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char text[256];
+        kiln_problem p = problem_of(&halves_instance, refused[i].sizes, text);
+        kiln_caps caps = caps_of(132);
+        kiln_schedule s = schedule_of(&halves_instance);
+        kiln_text why = {0};
+        kiln_schedule_set(&s, refused[i].knob, refused[i].value);
+        if (s.variant->legal(&p, &caps, &s, &why)) fail_msg("%s: %s", text, refused[i].knob);
+        if (!strstr(kiln_text_get(&why), refused[i].sentence)) fail_msg("%s", kiln_text_get(&why));
+        kiln_text_free(&why);
+    }
+}
 
 static void test_refused_splits(void **state) {
     static const struct {
@@ -1159,7 +1247,8 @@ static void test_macros_end(void **state) {
         assert_int_equal(emit(some[i], "m=256 n=256 k=256", &source), 0);
         const char *program = strstr(kiln_text_get(&source), "#define NAME(x)");
         assert_non_null(program);
-        for (const char *at = strstr(program, "\n#define "); at; at = strstr(at + 9, "\n#define ")) {
+        for (const char *at = strstr(program, "\n#define "); at;
+             at = strstr(at + 9, "\n#define ")) {
             size_t n = strcspn(at + 9, "( \t\n");
             if (!ends(at, at + 9, n)) fail_msg("%.*s outlives its program", (int)n, at + 9);
             macros++;
@@ -1172,10 +1261,11 @@ static void test_macros_end(void **state) {
 /* What C accepts, CUDA may not. Without NVRTC nothing is compiled, and the test says so. */
 static void test_compiles(void **state) {
     static const instance *const some[] = {
-        &square_instance,       &swap_stream_instance, &tma_narrow_instance, &tn_instance,
-        &fp8_pingpong_instance, &i8_stream_instance,   &packed_instance,     &split_packed_instance,
-        &split_turns_instance,  &split_i8_instance,    &rows_stream_instance, &rows_swap_instance,
-        &rows_tma_instance,     &rows_split_instance};
+        &square_instance,   &swap_stream_instance,  &tma_narrow_instance,
+        &tn_instance,       &fp8_pingpong_instance, &i8_stream_instance,
+        &packed_instance,   &split_packed_instance, &split_turns_instance,
+        &split_i8_instance, &rows_stream_instance,  &rows_swap_instance,
+        &rows_tma_instance, &rows_split_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};
@@ -1202,24 +1292,16 @@ int main(void) {
     print_message("seed %llu: KILN_TEST_SEED=%llu repeats this run\n",
                   (unsigned long long)first_seed(), (unsigned long long)first_seed());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules),
-        cmocka_unit_test(test_clusters),
-        cmocka_unit_test(test_swapped),
-        cmocka_unit_test(test_shared_tiles),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_tma_stores),
-        cmocka_unit_test(test_halves),
-        cmocka_unit_test(test_row_outputs),
-        cmocka_unit_test(test_rolled),
-        cmocka_unit_test(test_layouts),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_random_sizes),
-        cmocka_unit_test(test_omissions_are_noticed),
-        cmocka_unit_test(test_refused_splits),
-        cmocka_unit_test(test_reduction),
-        cmocka_unit_test(test_instruction),
-        cmocka_unit_test(test_macros_end),
+        cmocka_unit_test(test_schedules),      cmocka_unit_test(test_clusters),
+        cmocka_unit_test(test_swapped),        cmocka_unit_test(test_shared_tiles),
+        cmocka_unit_test(test_parts),          cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_tma_stores),     cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_row_outputs),    cmocka_unit_test(test_rolled),
+        cmocka_unit_test(test_layouts),        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_random_sizes),   cmocka_unit_test(test_omissions_are_noticed),
+        cmocka_unit_test(test_widths),         cmocka_unit_test(test_refused_halves),
+        cmocka_unit_test(test_refused_splits), cmocka_unit_test(test_reduction),
+        cmocka_unit_test(test_instruction),    cmocka_unit_test(test_macros_end),
         cmocka_unit_test(test_compiles),
     };
     return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);

@@ -280,23 +280,23 @@ bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand) {
     return !has_map(&p->operand[operand]) || (across_k(&v, operand) && kiln_type_bytes(v.a) != 2);
 }
 
-bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, kiln_text *why) {
+bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, int tn,
+                                   kiln_text *why) {
     matmul v = kiln_matmul_view(p);
     if (v.out != KILN_F16 && v.out != KILN_BF16 && v.out != KILN_F32)
         return kiln_matmul_no(why, "TMA stores results in f16, bf16 or f32 here, not %s",
                               kiln_type_name(v.out));
+    if (tn * (int)kiln_type_bytes(v.out) % 64)
+        return kiln_matmul_no(why, "tn=%d: TMA stores pieces of 64 bytes of a row or more", tn);
     return legal_map(&p->operand[MATMUL_OUT], caps, why) &&
            kiln_matmul_epilogue_aligned(p, caps, 2, why);
 }
 
-static bool legal_store(const kiln_problem *p, const kiln_schedule *s, const shape *x,
-                        const kiln_caps *caps, kiln_text *why) {
+static bool legal_store(const kiln_problem *p, const kiln_schedule *s, const kiln_caps *caps,
+                        kiln_text *why) {
     if (!s->value[TMA_STORE]) return kiln_matmul_epilogue_aligned(p, caps, s->value[STORE], why);
     if (s->value[SWAP]) return kiln_matmul_no(why, "swapped tiles are not stored by TMA");
-    if (s->value[TN] * x->out_bytes % 64)
-        return kiln_matmul_no(why, "tn=%d: TMA stores pieces of 64 bytes of a row or more",
-                              s->value[TN]);
-    return kiln_matmul_wgmma_sm90_stores(p, caps, why);
+    return kiln_matmul_wgmma_sm90_stores(p, caps, s->value[TN], why);
 }
 
 /* ---- geometry: persistent blocks */
@@ -404,7 +404,7 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     shape x = shape_of(&v, s);
     if (!legal_together(s, why) || !legal_tile(&v, s, &x, why) || !legal_registers(s, &x, why) ||
         !legal_shared(s, &x, caps, why) || !legal_cluster(&x, caps, why) ||
-        !legal_maps(p, s, caps, why) || !legal_store(p, s, &x, caps, why))
+        !legal_maps(p, s, caps, why) || !legal_store(p, s, caps, why))
         return false;
     grid g = grid_of(&v, caps, s, &x);
     return legal_sizes(&v, s, &g, why) && legal_split(&v, s, &g, caps, why);

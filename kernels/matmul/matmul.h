@@ -50,10 +50,11 @@ bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, 
                                   kiln_text *why);
 
 /* wgmma_sm90. Does wgmma multiply these types? Must operand MATMUL_A or MATMUL_B be packed, as TMA or
- * wgmma cannot take it as it lies? May TMA store the result? How many clusters run at once? */
+ * wgmma cannot take it as it lies? May TMA store tiles of the result, tn wide? How many clusters run at once? */
 bool kiln_matmul_wgmma_sm90_types(const matmul *v, kiln_text *why);
 bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand);
-bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, kiln_text *why);
+bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, int tn,
+                                   kiln_text *why);
 int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster);
 /* Replaces stages=0 by what shared memory holds; 0 stays where nothing fits. */
 void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
