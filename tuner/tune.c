@@ -621,6 +621,8 @@ static int look_ahead(const kiln_session *s) {
 static void propose_ahead(search *f) {
     const kiln_session *s = f->s;
     int ahead = look_ahead(s), busy = in_work(f), room = ahead - busy;
+    int64_t first = f->space.n_starts + BATCH - f->r->trials - busy;
+    if (f->visit.first && room > first) room = (int)first; /* no more than it is for */
     int64_t allowed = s->options.max_trials - f->r->trials - busy;
     if (s->options.max_trials && room > allowed) room = (int)allowed;
     if (room > 0 && (s->caps.shared_host ? busy == 0 : busy <= ahead - BATCH)) propose(f, room);
