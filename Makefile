@@ -148,7 +148,7 @@ bench: deps all $(BENCHES)
 	@for b in $(BENCHES); do echo "== $$b"; $$b $(BUILD)/bench/*.kiln || exit 1; done
 # The model that ships: trained on the published records, embedded by the next build.
 model: all
-	$(BUILD)/tune model results/data/*.jsonl --output cost-model/shipped.txt
+	$(BUILD)/tune model results/data/*.jsonl -o cost-model/shipped.txt
 	$(MAKE) all
 bench-search: deps all
 	scripts/bench-search $(BUILD)/tune
