@@ -27,6 +27,7 @@ enum {
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 /* Trials follow each other, so that the chip has no time to rest; before the first it had. */
 static const double LOAD_SECONDS = 0.03, FIRST_LOAD_SECONDS = 0.5;
+static const double ANCHOR_SECONDS = 0.1; /* what takes longer would make all trials long */
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
 
 /* A buffer between two guard zones. */
@@ -787,27 +788,32 @@ static double median_error(const double *samples, int n) {
 }
 
 /* The samples of the last flight, beside the anchor's: the clock moves with what ran in the last
- * second, so what counts is how the two compare. The subject runs last, for what is verified then.
- */
+ * second, so what counts is how the two compare. The subject runs last, in the set that is verified
+ * then. */
 static int time_under_load(kiln_bench *b, kiln_subject *s, double *samples, int *n, kiln_error *e) {
     kiln_subject *both[] = {s, b->anchor};
-    double beside[LOADED_ROUNDS], *times[] = {samples, beside}, sample;
+    double beside[LOADED_ROUNDS], *times[] = {samples, beside}, sample = 0;
     int status = kiln_bench_pace(b, s, &sample, e);
     int most = sample > LOAD_SECONDS / 5 ? 5 : LOADED_ROUNDS, rounds[] = {most, most};
     double until = kiln_now() + (b->anchor ? LOAD_SECONDS : FIRST_LOAD_SECONDS);
     do
         if (!status) status = kiln_bench_rounds(b, both, b->anchor ? 2 : 1, rounds, times, e);
     while (!status && kiln_now() < until);
-    if (!status && b->anchor && kiln_bench_sample(b, s, e) < 0) status = e->status;
-    for (int i = 0; i < most && b->anchor && !status; i++)
+    for (int i = 0; i < most && b->anchor && !status; i++) {
+        if (!(beside[i] > 0))
+            return kiln_fail(e, KILN_DRIVER, "the driver says that a kernel took %g s", beside[i]);
         samples[i] *= b->anchor_seconds / beside[i];
+    }
     *n = most;
-    return status;
+    return status || !b->anchor ? status : enqueue(s, 0, e);
 }
 
 bool kiln_bench_keep(kiln_bench *b, kiln_subject *s, double seconds) {
     bool loads = b->caps->kind == KILN_DEVICE_GPU && !b->caps->shared_host && !on_host(s);
-    if (b->anchor || !loads || s->program.workspace_bytes || !(seconds > 0)) return false;
+    bool better = !b->anchor || seconds < b->anchor_seconds / 2;
+    if (!better || !loads || s->program.workspace_bytes) return false;
+    if (!(seconds > 0 && seconds < ANCHOR_SECONDS)) return false;
+    kiln_subject_close(b->anchor);
     b->anchor = s;
     b->anchor_seconds = seconds;
     return true;

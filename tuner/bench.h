@@ -63,8 +63,8 @@ bool kiln_bench_verify_again(kiln_bench *b, kiln_subject *s, kiln_record *r, kil
 int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best, kiln_record *r,
                     kiln_arena *arena, kiln_error *e);
 /* Keeps a subject that took `seconds` for others to be timed beside: the first that is offered on a
- * GPU and needs no workspace. True: it is the bench's now, which closes it; its module must stay.
- */
+ * GPU, needs no workspace and takes less than 0.1 s; then one that takes less than half its time.
+ * True: it is the bench's now, which closes it; its module must stay loaded. */
 bool kiln_bench_keep(kiln_bench *b, kiln_subject *s, double seconds);
 /* One sample in seconds (a batch where the kernel is short). Below 0: failed. */
 double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e);

@@ -104,8 +104,7 @@ static bool cached(job *j, const kiln_worker_context *c, const char *ptx_arch) {
         snprintf(path, sizeof path, "%s/%s.ptx", c->cache, j->unit);
         if (access(path, R_OK)) return false;
     }
-    snprintf(path, sizeof path, "%s/%s.bin", c->cache, j->unit);
-    if (access(path, R_OK)) return false;
+    if (!kiln_unit_whole(c->cache, j->unit, "bin")) return false;
     char *log = kiln_unit_read(c->cache, j->unit, "log", &size, NULL);
     if (log) kiln_text_add(&j->log, log);
     free(log);

@@ -303,8 +303,7 @@ int kiln_session_keep_unit(kiln_session *s, const char *source, const char *unit
 
 const char *kiln_session_find_unit(kiln_session *s, const char *source) {
     const char *unit = *source ? kiln_store_get(s->store, unit_key(s, source), &s->arena) : NULL;
-    char *path = unit ? kiln_arena_printf(&s->arena, "%s/%s.bin", s->cache, unit) : NULL;
-    return path && !access(path, R_OK) ? unit : NULL;
+    return unit && kiln_unit_whole(s->cache, unit, "bin") ? unit : NULL;
 }
 
 /* ---- the run ---- */

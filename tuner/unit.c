@@ -1,5 +1,7 @@
 #include "tuner/unit.h"
 
+#include "base/hash.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -54,16 +56,51 @@ int kiln_file_write(const char *path, const void *data, size_t size, kiln_error 
     return kiln_fail(e, KILN_IO, "cannot write %s: %s", path, strerror(why));
 }
 
+/* ---- units */
+
+enum { DIGEST = 32 };
+
+static bool is_code(const char *kind) { return !strcmp(kind, "bin") || !strcmp(kind, "reference"); }
+
+/* Takes the digest off the end. */
+static bool is_whole(char *data, size_t *size) {
+    uint8_t digest[DIGEST];
+    if (*size < DIGEST) return false;
+    *size -= DIGEST;
+    kiln_sha256_of(data, *size, digest);
+    bool whole = !memcmp(digest, data + *size, DIGEST);
+    data[*size] = 0;
+    return whole;
+}
+
 void *kiln_unit_read(const char *dir, const char *name, const char *kind, size_t *size,
                      kiln_error *e) {
     char path[1024];
     snprintf(path, sizeof path, "%s/%s.%s", dir, name, kind);
-    return kiln_file_read(path, size, e);
+    void *data = kiln_file_read(path, size, e);
+    if (!data || !is_code(kind) || is_whole(data, size)) return data;
+    free(data);
+    kiln_fail(e, KILN_IO, "%s is damaged: remove it, and it is compiled again", path);
+    return NULL;
+}
+
+bool kiln_unit_whole(const char *dir, const char *name, const char *kind) {
+    size_t size;
+    void *data = kiln_unit_read(dir, name, kind, &size, NULL);
+    free(data);
+    return data != NULL;
 }
 
 int kiln_unit_write(const char *dir, const char *name, const char *kind, const void *data,
                     size_t size, kiln_error *e) {
     char path[1024];
     snprintf(path, sizeof path, "%s/%s.%s", dir, name, kind);
-    return kiln_file_write(path, data, size, e);
+    if (!is_code(kind)) return kiln_file_write(path, data, size, e);
+    char *whole = malloc(size + DIGEST);
+    if (!whole) return kiln_fail(e, KILN_NO_MEMORY, "no memory to write %s", path);
+    memcpy(whole, data, size);
+    kiln_sha256_of(data, size, (uint8_t *)whole + size);
+    int status = kiln_file_write(path, whole, size + DIGEST, e);
+    free(whole);
+    return status;
 }
