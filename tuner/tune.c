@@ -1,9 +1,8 @@
-/* The search for one problem: propose, compile ahead, measure, record, learn; then finals. */
-#include "tuner/candidates.h"
-#include "tuner/finals.h"
+/* The search for one problem: propose, compile ahead, measure, record, learn. Its finals are in
+ * tune_finals.c. */
 #include "tuner/tune.h"
+#include "tuner/tune_private.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,14 +40,6 @@ typedef struct job {
     item *item[JOB_MAX];
 } job;
 
-/* What is remembered of a measured point until the finals. */
-typedef struct known {
-    double seconds; /* NaN failed, 0 unknown */
-    char unit[65], suffix[20];
-    int64_t workspace_bytes;
-    int shared_bytes;
-} known;
-
 typedef struct kiln_tuning {
     kiln_session *s;
     kiln_result *r;
@@ -58,7 +49,7 @@ typedef struct kiln_tuning {
     void *state;
     item items[ITEMS_MAX];
     job jobs[64];
-    known *known;
+    kiln_known *known; /* by point */
     double best;
     int64_t best_point;
     int64_t starts[KILN_VARIANTS_MAX * 2 + 1 + RELATED_MAX];
@@ -76,12 +67,16 @@ typedef struct kiln_tuning {
     int n_recent;
 } search;
 
-static const char *schedule_text(search *f, int64_t point) {
+const char *kiln_tuning_schedule_text(kiln_session *s, const kiln_schedule *schedule) {
     kiln_text t = {0};
-    kiln_schedule_print(&f->c.schedule[point], &t);
-    char *copy = kiln_arena_strdup(&f->s->arena, kiln_text_get(&t));
+    kiln_schedule_print(schedule, &t);
+    char *copy = kiln_arena_strdup(&s->arena, kiln_text_get(&t));
     kiln_text_free(&t);
     return copy ? copy : "";
+}
+
+static const char *schedule_text(search *f, int64_t point) {
+    return kiln_tuning_schedule_text(f->s, &f->c.schedule[point]);
 }
 
 static int count(const search *f, int state) {
@@ -130,7 +125,7 @@ static int keep_unit(search *f, const item *it, const kiln_record *r, kiln_error
     return right && it->unit[0] ? kiln_session_keep_unit(f->s, it->suffix, it->unit, e) : KILN_OK;
 }
 
-static void recall_unit(search *f, known *k, const char *suffix) {
+static void recall_unit(search *f, kiln_known *k, const char *suffix) {
     const char *unit = kiln_session_find_unit(f->s, suffix);
     if (!unit) return;
     snprintf(k->unit, sizeof k->unit, "%s", unit);
@@ -396,28 +391,35 @@ static double trial_seconds(const search *f) { return f->s->caps.shared_host ? 0
 
 /* A worker that died idle is replaced by one that knows of no problem: the process is in the key.
  */
-static void print_setup(const search *f, char key[64]) {
-    snprintf(key, 64, "%p %d", (void *)f->r, (int)f->s->worker[0].pid);
+static void print_setup(const kiln_session *s, const kiln_result *r, char key[64]) {
+    snprintf(key, 64, "%p %d", (const void *)r, (int)s->worker[0].pid);
 }
 
-static int setup(search *f, kiln_error *e) {
+int kiln_tuning_set_up(kiln_session *s, const kiln_result *r, kiln_error *e) {
     json_t *reply = NULL;
-    json_t *request = json_pack("{s:s, s:s, s:I, s:b}", "do", "setup", "problem", f->r->text,
-                                "seed", (json_int_t)f->s->options.seed, "hot", f->s->options.hot);
-    double start = kiln_now();
-    int status = kiln_session_ask(f->s, request, 240, &reply, e);
+    json_t *request = json_pack("{s:s, s:s, s:I, s:b}", "do", "setup", "problem", r->text, "seed",
+                                (json_int_t)s->options.seed, "hot", s->options.hot);
+    int status = kiln_session_ask(s, request, 240, &reply, e);
     json_decref(request);
     json_decref(reply);
-    f->setup_seconds = kiln_now() - start;
-    if (!status) print_setup(f, f->s->measuring);
+    if (!status) print_setup(s, r, s->measuring);
     return status;
 }
 
-static bool is_set_up(const search *f) {
-    char key[sizeof f->s->measuring];
-    print_setup(f, key);
-    return kiln_worker_alive(&f->s->worker[0]) && !strcmp(key, f->s->measuring);
+bool kiln_tuning_is_set_up(kiln_session *s, const kiln_result *r) {
+    char key[sizeof s->measuring];
+    print_setup(s, r, key);
+    return kiln_worker_alive(&s->worker[0]) && !strcmp(key, s->measuring);
 }
+
+static int setup(search *f, kiln_error *e) {
+    double start = kiln_now();
+    int status = kiln_tuning_set_up(f->s, f->r, e);
+    f->setup_seconds = kiln_now() - start;
+    return status;
+}
+
+static bool is_set_up(search *f) { return kiln_tuning_is_set_up(f->s, f->r); }
 
 static int start_trial(search *f, kiln_error *e) {
     kiln_session *s = f->s;
@@ -464,9 +466,7 @@ static bool worker_tainted(kiln_outcome o) {
            o == KILN_OUTCOME_LAUNCH_FAILED || o == KILN_OUTCOME_WRONG;
 }
 
-/* Takes what a worker measured into a record; what names the trial stays as the session set it.
- * False, and r as it was, when there is no record in the line. */
-static bool take_measured(kiln_session *s, kiln_record *r, const char *line, kiln_error *e) {
+bool kiln_tuning_take_measured(kiln_session *s, kiln_record *r, const char *line, kiln_error *e) {
     kiln_record got;
     if (!line || kiln_record_parse(&got, line, strlen(line), &s->arena, e)) return false;
     got.problem = r->problem, got.schedule = r->schedule, got.device = r->device;
@@ -482,7 +482,7 @@ static int trial_done(search *f, json_t *reply, kiln_error *e) {
     if (!it) return KILN_OK;
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, it->point), "search");
     kiln_error why = {0};
-    if (!take_measured(f->s, &r, line, &why)) {
+    if (!kiln_tuning_take_measured(f->s, &r, line, &why)) {
         const char *error = json_string_value(json_object_get(reply, "error"));
         return fail(f, it, KILN_OUTCOME_DEVICE_ERROR, error ? error : why.text, e);
     }
@@ -736,248 +736,13 @@ static void try_related(search *f) {
     for (int i = f->c.n_starts; i < n; i++) try_point(f, points[i]);
 }
 
-/* ---- finals ---- */
-
-typedef struct finals {
-    int n;
-    int64_t point[KILN_FINALISTS_MAX];
-    json_t *request;
-} finals;
-
-static int fastest_first(const void *a, const void *b, void *context) {
-    const search *f = context;
-    double x = f->known[*(const int64_t *)a].seconds, y = f->known[*(const int64_t *)b].seconds;
-    return (x > y) - (x < y);
-}
-
-/* How many finalists differ from a point in at most one knob. */
-static int alike(const search *f, const finals *out, int64_t point) {
-    const kiln_schedule *s = &f->c.schedule[point];
-    int n = 0;
-    for (int i = 0; i < out->n; i++) {
-        const kiln_schedule *t = &f->c.schedule[out->point[i]];
-        int differ = s->variant != t->variant ? 2 : 0;
-        for (int k = 0; s->variant == t->variant && s->variant->knobs[k].name; k++)
-            differ += s->value[k] != t->value[k];
-        n += differ <= 1;
-    }
-    return n;
-}
-
-/* Under the load of the finals the order may be another one than at rest: first the best within 15 %
- * of those that are not all alike, then whatever is within 8 %, as many as the time allows; and the
- * start schedule. The worker races them: after a few rounds the best go on. */
-static void choose_finalists(search *f, finals *out, double seconds) {
-    static const struct {
-        double within;
-        int alike, most;
-    } pass[] = {{1.15, 1, 14}, {1.08, INT_MAX, KILN_FINALISTS_MAX - 2}};
-    int64_t *good = malloc((size_t)f->c.n * sizeof *good), n = 0;
-    for (int64_t i = 0; good && i < f->c.n; i++)
-        if (f->known[i].seconds > 0 && f->known[i].seconds <= pass[0].within * f->best) good[n++] = i;
-    if (good) qsort_r(good, (size_t)n, sizeof *good, fastest_first, f);
-    double cost = 0;
-    for (int k = 0; k < 2; k++)
-        for (int64_t i = 0; i < n && out->n < pass[k].most; i++) {
-            double time = good[i] < 0 ? INFINITY : f->known[good[i]].seconds;
-            if (!(time <= pass[k].within * f->best) || alike(f, out, good[i]) > pass[k].alike)
-                continue;
-            cost += (out->n < KILN_RACERS ? 33 : 10) * time + 0.05;
-            if (out->n && cost > seconds) break;
-            out->point[out->n++] = good[i];
-            good[i] = -1;
-        }
-    free(good);
-    int64_t start = f->c.start[0];
-    bool in = !(f->known[start].seconds > 0);
-    for (int i = 0; i < out->n; i++) in |= out->point[i] == start;
-    if (!in && f->known[start].seconds * 33 < seconds) out->point[out->n++] = start;
-}
-
-static int finals_request(search *f, finals *out, double seconds, kiln_error *e) {
-    json_t *list = json_array();
-    int status = KILN_OK;
-    for (int i = 0; i < out->n && !status; i++) {
-        known *k = &f->known[out->point[i]];
-        const char *schedule = schedule_text(f, out->point[i]);
-        if (!k->unit[0]) /* from an earlier run of this command */
-            status = kiln_session_compile(f->s, f->r->text, schedule, "", k->unit, k->suffix, e);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "schedule", schedule, "unit",
-                                              k->unit, "suffix", k->suffix));
-    }
-    out->request = json_pack("{s:s, s:o, s:b, s:i, s:f, s:I}", "do", "finals", "candidates", list,
-                             "vendors", f->s->options.vendors, "rounds", 30, "seconds", seconds,
-                             "seed", (json_int_t)f->s->options.seed);
-    return status;
-}
-
-static int read_rounds(json_t *subject, double *samples) {
-    json_t *rounds = json_object_get(subject, "rounds");
-    int n = (int)json_array_size(rounds);
-    if (n > 512) n = 512;
-    for (int i = 0; i < n; i++) samples[i] = json_number_value(json_array_get(rounds, (size_t)i));
-    return n;
-}
-
-static kiln_record final_record(search *f, json_t *subject, const char *schedule) {
-    kiln_session *s = f->s;
-    kiln_record r = kiln_session_record(s, f->r, schedule, "final");
-    const char *line = json_string_value(json_object_get(subject, "record"));
-    double *samples = kiln_arena_alloc(&s->arena, 512 * sizeof *samples);
-    take_measured(s, &r, line, NULL);
-    r.n_samples = samples ? read_rounds(subject, samples) : 0;
-    r.samples = samples;
-    kiln_record_summarise(&r);
-    return r;
-}
-
-/* Reads the vendors' rounds; the fastest one is what the winner is compared with. */
-static void read_vendors(search *f, json_t *reply, kiln_record *winner) {
-    size_t i;
-    json_t *v;
-    double best = 0;
-    json_array_foreach(json_object_get(reply, "vendors"), i, v) {
-        if (f->r->n_vendors == 4) break;
-        const char *name = json_string_value(json_object_get(v, "vendor"));
-        const char *words = json_string_value(json_object_get(v, "describe"));
-        kiln_record *r = &f->r->vendor[f->r->n_vendors];
-        *r = final_record(f, v, kiln_arena_printf(&f->s->arena, "vendor %s", name));
-        r->phase = "vendor";
-        r->detail = kiln_arena_strdup(&f->s->arena, words ? words : "");
-        if (!r->n_samples) continue;
-        f->r->n_vendors++;
-        int n = r->n_samples < winner->n_samples ? r->n_samples : winner->n_samples;
-        kiln_ratio ratio = kiln_paired_ratio(winner->samples, r->samples, n, f->s->options.seed);
-        r->vendor_ratio = ratio.median;
-        r->vendor_ratio_low = ratio.low, r->vendor_ratio_high = ratio.high;
-        if (best == 0 || r->median < best) {
-            best = r->median;
-            winner->vendor = kiln_arena_strdup(&f->s->arena, name);
-            winner->vendor_ratio = ratio.median;
-            winner->vendor_ratio_low = ratio.low, winner->vendor_ratio_high = ratio.high;
-        }
-    }
-}
-
-/* The winner again at sizes nobody tuned: its program must be right there too, or it is out. */
-static bool right_at_odd_sizes(search *f, int64_t point, kiln_error *e) {
-    const kiln_generator *g = kiln_generator_of(f->r->problem.family);
-    const kiln_schedule *schedule = &f->c.schedule[point];
-    const char *const *sizes = g->odd_sizes ? g->odd_sizes(&f->r->problem, schedule) : NULL;
-    for (; sizes && *sizes && !kiln_interrupted; sizes++) {
-        kiln_problem p = f->r->problem;
-        if (kiln_problem_resize(&p, *sizes, NULL)) continue;
-        if (!schedule->variant->legal(&p, &f->s->caps, schedule, NULL)) continue;
-        kiln_text text = {0};
-        kiln_problem_print(&p, &text);
-        json_t *reply = NULL,
-               *request = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "do", "odd", "problem",
-                                    kiln_text_get(&text), "schedule", schedule_text(f, point),
-                                    "unit", f->known[point].unit, "suffix", f->known[point].suffix,
-                                    "seed", (json_int_t)f->s->options.seed);
-        int status = kiln_session_ask(f->s, request, 60, &reply, e);
-        f->s->measuring[0] = 0;
-        json_decref(request);
-        kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, point), "odd"), got;
-        r.problem = kiln_arena_strdup(&f->s->arena, kiln_text_get(&text));
-        kiln_text_free(&text);
-        const char *line = json_string_value(json_object_get(reply, "record"));
-        r.outcome = KILN_OUTCOME_CRASH;
-        if (!status && line && !kiln_record_parse(&got, line, strlen(line), &f->s->arena, NULL))
-            r.outcome = got.outcome, r.detail = got.detail, r.error = got.error,
-            r.error_bound = got.error_bound;
-        json_decref(reply);
-        kiln_store_add(f->s->store, &r, NULL, e);
-        if (r.outcome != KILN_OUTCOME_OK) {
-            kiln_progress_say(&f->s->progress, "  %s is wrong at %s (%s): not a winner",
-                              schedule_text(f, point), *sizes, r.detail);
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Chooses among the finalists that are right and right at odd sizes; stores all. */
-static int crown(search *f, finals *fin, json_t *reply, kiln_error *e) {
-    kiln_finalist list[KILN_FINALISTS_MAX];
-    kiln_record record[KILN_FINALISTS_MAX];
-    int64_t point[KILN_FINALISTS_MAX];
-    int n = 0, rounds = 512, status = KILN_OK;
-    json_t *subjects = json_object_get(reply, "candidates");
-    for (int i = 0; i < fin->n; i++) {
-        kiln_record r =
-            final_record(f, json_array_get(subjects, (size_t)i), schedule_text(f, fin->point[i]));
-        r.source = kiln_arena_strdup(&f->s->arena, f->known[fin->point[i]].suffix);
-        if (r.outcome != KILN_OUTCOME_OK || !r.n_samples) {
-            status = kiln_store_add(f->s->store, &r, NULL, e);
-            continue;
-        }
-        if (r.n_samples < rounds) rounds = r.n_samples;
-        record[n] = r;
-        point[n] = fin->point[i];
-        list[n++] = (kiln_finalist){r.samples, r.workspace_bytes, r.shared_bytes, r.schedule};
-    }
-    while (n > 0 && !status) {
-        int w = kiln_finals_choose(list, n, rounds, f->s->options.seed, NULL);
-        if (right_at_odd_sizes(f, point[w], e)) {
-            read_vendors(f, reply, &record[w]);
-            for (int i = 0; i < n && !status; i++)
-                status = kiln_store_add(f->s->store, &record[i], NULL, e);
-            for (int i = 0; i < f->r->n_vendors && !status; i++)
-                status = kiln_store_add(f->s->store, &f->r->vendor[i], NULL, e);
-            f->r->winner = record[w];
-            f->r->have_winner = true;
-            f->r->unit = kiln_arena_strdup(&f->s->arena, f->known[point[w]].unit);
-            f->r->suffix = kiln_arena_strdup(&f->s->arena, f->known[point[w]].suffix);
-            return status;
-        }
-        record[w].outcome = KILN_OUTCOME_WRONG;
-        record[w].detail = "wrong at an odd size";
-        status = kiln_store_add(f->s->store, &record[w], NULL, e);
-        n--;
-        memmove(list + w, list + w + 1, (size_t)(n - w) * sizeof *list);
-        memmove(record + w, record + w + 1, (size_t)(n - w) * sizeof *record);
-        memmove(point + w, point + w + 1, (size_t)(n - w) * sizeof *point);
-    }
-    if (!status)
-        f->r->failure = kiln_arena_strdup(&f->s->arena, "no finalist was right everywhere");
-    return status;
-}
-
-/* Set up and asked as one: a worker that is killed in between takes the set-up with it. */
-static int ask_finals(search *f, json_t *request, double seconds, json_t **reply, kiln_error *e) {
-    int status = KILN_OK;
-    for (int attempt = 0; attempt < KILN_ATTEMPTS; attempt++) {
-        json_decref(*reply);
-        *reply = NULL;
-        status = setup(f, e);
-        if (!status) status = kiln_session_ask(f->s, request, seconds, reply, e);
-        bool crashed = !f->s->worker[0].pid && !f->s->worker[0].killed;
-        if (!status || kiln_interrupted || crashed || is_set_up(f)) break;
-    }
-    return status;
-}
-
-static int run_finals(search *f, double seconds, kiln_error *e) {
-    finals fin = {0};
-    choose_finalists(f, &fin, seconds);
-    int status = finals_request(f, &fin, seconds, e);
-    json_t *reply = NULL;
-    kiln_worker_stop(&f->s->worker[0]); /* a fresh one: nothing left behind by the search */
-    kiln_progress_show(&f->s->progress, "[%d/%d] %.60s | finals: %d candidates interleaved",
-                       (int)(f->r - f->s->result) + 1, f->s->n_results, f->r->text, fin.n);
-    if (!status) status = ask_finals(f, fin.request, 60 + 6 * seconds, &reply, e);
-    if (!status) status = crown(f, &fin, reply, e);
-    json_decref(fin.request);
-    json_decref(reply);
-    return status;
-}
+/* ---- what a visit leaves in the result ---- */
 
 /* What the search itself knows, until there are finals. */
 static void take_best(search *f) {
     bool final = f->r->have_winner && !strcmp(f->r->winner.phase, "final");
     if (!(f->best > 0) || final) return;
-    known *k = &f->known[f->best_point];
+    kiln_known *k = &f->known[f->best_point];
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, f->best_point), "search");
     r.median = k->seconds;
     r.workspace_bytes = k->workspace_bytes;
@@ -1058,7 +823,7 @@ void kiln_tuning_close(search *f) {
 
 int64_t kiln_tuning_bytes(const search *f) {
     /* the strategy holds features once more, and some figures per point */
-    int64_t point = (int64_t)(sizeof(kiln_schedule) + sizeof(known) + 16 * sizeof(double)) +
+    int64_t point = (int64_t)(sizeof(kiln_schedule) + sizeof(kiln_known) + 16 * sizeof(double)) +
                     2 * f->c.n_features * (int64_t)sizeof(float);
     return f->c.n * point;
 }
@@ -1080,7 +845,8 @@ int kiln_tuning_visit(search *f, const kiln_visit *v, kiln_error *e) {
 int kiln_tuning_finish(search *f, double seconds, kiln_error *e) {
     const char *why = why_finished(f);
     f->r->ended = why ? why : "the budget was used up";
-    int status = f->best > 0 ? run_finals(f, seconds, e) : KILN_OK;
+    kiln_found found = {f->s, f->r, &f->c, f->known, f->best};
+    int status = f->best > 0 ? kiln_tuning_finals(&found, seconds, e) : KILN_OK;
     if (!(f->best > 0)) f->r->failure = kiln_arena_strdup(&f->s->arena, "no candidate was right");
     if (f->r->failure) f->r->have_winner = false;
     f->r->finished = !status && !kiln_interrupted;
