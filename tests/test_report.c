@@ -1,6 +1,7 @@
 /* Tables and plots of a made-up session: what they say, how wide they are, what gnuplot makes. */
 #include "base/hash.h"
 #include "results/report.h"
+#include "tuner/session.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -381,6 +382,100 @@ static void without_gnuplot_the_inputs_remain(void **state) {
     assert_has(e.text, "/nonexistent/dir/table.txt");
 }
 
+/* ---- which record is the best ---- */
+
+#define BEST_OF "map rows=4 cols=8 x=f32 out=f32 : out = x + 1"
+
+/* A session that only reads a store, on a device that need not be here. */
+static void open_reader(kiln_session *s, kiln_result *r, const char *store, bool hot) {
+    kiln_error e = {0};
+    *r = (kiln_result){0};
+    *s = (kiln_session){.identity = (char *)"made up", .n_results = 1, .result = r, .id = "reader"};
+    s->options = (kiln_session_options){.out = scratch, .hot = hot, .quiet = true};
+    snprintf(s->caps.name, sizeof s->caps.name, "made up");
+    if (kiln_problem_parse(&r->problem, BEST_OF, &e)) fail_msg("%s", e.text);
+    kiln_text canonical = {0};
+    kiln_problem_print(&r->problem, &canonical);
+    r->text = kiln_arena_strdup(&s->arena, kiln_text_get(&canonical));
+    kiln_text_free(&canonical);
+    s->store = kiln_store_open(store, false, &e);
+    if (!s->store) fail_msg("%s", e.text);
+}
+
+static void add_to(kiln_session *s, const char *protocol, const char *phase, double seconds) {
+    kiln_record r = kiln_record_blank();
+    kiln_error e = {0};
+    char schedule[64];
+    snprintf(schedule, sizeof schedule, "%s %s", protocol, phase);
+    r.problem = s->result->text, r.device = s->identity, r.schedule = schedule, r.source = "0";
+    r.protocol = protocol, r.phase = phase, r.outcome = KILN_OUTCOME_OK;
+    r.median = r.p05 = r.p95 = seconds;
+    r.samples = &r.median, r.n_samples = 1;
+    r.date = "2026-01-02T03:04:05Z", r.session = "other";
+    if (kiln_store_add(s->store, &r, NULL, &e)) fail_msg("%s", e.text);
+}
+
+static void check_best(const char *store, bool hot, const char *wanted, int64_t tried) {
+    kiln_session s;
+    kiln_result r;
+    kiln_error e = {0};
+    open_reader(&s, &r, store, hot);
+    if (kiln_session_recall(&s, &e)) fail_msg("%s", e.text);
+    assert_string_equal(r.winner.schedule, wanted);
+    assert_int_equal(r.trials, tried);
+    kiln_session_close(&s);
+}
+
+/* Faster by another protocol is not faster; another one counts only where today's has nothing. */
+static void protocols_do_not_compete(void **state) {
+    kiln_session s;
+    kiln_result r;
+    char store[64];
+    (void)state;
+    snprintf(store, sizeof store, "%s/protocols.db", scratch);
+    open_reader(&s, &r, store, false);
+    add_to(&s, "hot/1", "final", 1e-6);
+    check_best(store, false, "hot/1 final", 0);
+    add_to(&s, "cold/1", "search", 5e-6), add_to(&s, "cold/1", "search", 4e-6);
+    check_best(store, false, "cold/1 search", 2);
+    add_to(&s, "cold/1", "final", 6e-6);
+    check_best(store, false, "cold/1 final", 2);
+    check_best(store, true, "hot/1 final", 2);
+    add_to(&s, kiln_record_protocol(false), "search", 9e-6);
+    check_best(store, false, "cold/2 search", 1);
+    add_to(&s, kiln_record_protocol(false), "final", 1e-5);
+    check_best(store, false, "cold/2 final", 1);
+    check_best(store, true, "hot/1 final", 3);
+    kiln_session_close(&s);
+}
+
+static void assert_file_has(const char *name, const char *part) {
+    char path[128], text[8192];
+    snprintf(path, sizeof path, "%s/%s", scratch, name);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    assert_has(text, part);
+}
+
+/* Where an older protocol is all there is, the row says so, and its trials are those. */
+static void a_row_tells_its_protocol(void **state) {
+    kiln_session s;
+    kiln_result r;
+    kiln_error e = {0};
+    char store[64];
+    (void)state;
+    snprintf(store, sizeof store, "%s/older.db", scratch);
+    open_reader(&s, &r, store, false);
+    add_to(&s, "cold/1", "search", 5e-6), add_to(&s, "cold/1", "final", 6e-6);
+    add_to(&s, "hot/1", "search", 1e-6);
+    if (kiln_session_recall(&s, &e) || kiln_publish_table(&s, &e)) fail_msg("%s", e.text);
+    assert_file_has("made-up.md", "cold/1");
+    assert_file_has("made-up.md", "\n| 1 | 1 | 0 |");
+    kiln_session_close(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_fits_a_terminal),
@@ -393,6 +488,8 @@ int main(void) {
         cmocka_unit_test(hostile_texts_do_not_break_a_plot),
         cmocka_unit_test(without_gnuplot_the_inputs_remain),
         cmocka_unit_test(tables_and_plots_are_written),
+        cmocka_unit_test(protocols_do_not_compete),
+        cmocka_unit_test(a_row_tells_its_protocol),
     };
     return cmocka_run_group_tests_name("report", tests, make_session, remove_scratch);
 }

@@ -446,6 +446,28 @@ static void say_time(const kiln_session *s) {
         s->time_compile, s->time_verify, s->time_measure, s->time_search);
 }
 
+/* Says which problems are left without a winner, and why; returns how many. */
+static int say_missing(const kiln_session *s) {
+    int missing = 0;
+    for (int i = 0; i < s->n_results; i++) {
+        const kiln_result *r = &s->result[i];
+        if (r->have_winner) continue;
+        fprintf(stderr, "tune: no winner for %s: %s\n", r->text,
+                r->failure ? r->failure : "its time was used up");
+        missing++;
+    }
+    return missing;
+}
+
+/* The library, the table, the check; status 1 when anything is missing or wrong. */
+static int end_session(kiln_session *s, kiln_error *e) {
+    int status = kiln_publish(s, e), missing = say_missing(s);
+    if (status == KILN_NOT_FOUND && missing == s->n_results) return 1; /* that has been said */
+    if (status) return bad(e);
+    int wrong = check_library(s);
+    return wrong ? wrong : missing > 0;
+}
+
 static int run_session(kiln_session *s, kiln_error *e) {
     kiln_text host = {0};
     kiln_topology_describe(&host);
@@ -460,12 +482,9 @@ static int run_session(kiln_session *s, kiln_error *e) {
         kiln_progress_say(&s->progress, "interrupted; the same command goes on from here");
         return EXIT_INTERRUPTED;
     }
-    if (!status) {
-        say_time(s);
-        status = kiln_publish(s, e);
-    }
     if (status) return bad(e);
-    return check_library(s);
+    say_time(s);
+    return end_session(s, e);
 }
 
 static int command_run(int argc, char **argv, bool main_job) {

@@ -97,15 +97,26 @@ static int ceilings(kiln_session *s, const kiln_report_row *rows, kiln_report_ce
     return n;
 }
 
+/* Trials and vendors of the protocol that the winner was measured by: where that is an older one,
+ * nothing of today's would go with it. */
+static int gather(kiln_session *s, kiln_report_row *rows, kiln_error *e) {
+    int status = KILN_OK;
+    for (int i = 0; i < s->n_results && !status; i++) {
+        const kiln_record *winner = rows[i].winner;
+        const char *protocol =
+            winner ? winner->protocol : kiln_record_protocol(s->options.hot);
+        status = kiln_report_gather(s->store, s->identity, protocol, &rows[i], 1, &s->arena, e);
+    }
+    return status;
+}
+
 int kiln_publish_table(kiln_session *s, kiln_error *e) {
     kiln_report_row *rows = kiln_arena_alloc(&s->arena, (size_t)s->n_results * sizeof *rows);
     kiln_report_ceiling ceiling[8];
     if (!rows) return kiln_fail(e, KILN_NO_MEMORY, "no memory for the table");
     double copy = best_copy(s);
     for (int i = 0; i < s->n_results; i++) fill_row(s, &s->result[i], &rows[i], copy);
-    const char *protocol = kiln_record_protocol(s->options.hot);
-    int status =
-        kiln_report_gather(s->store, s->identity, protocol, rows, s->n_results, &s->arena, e);
+    int status = gather(s, rows, e);
     if (status) return status;
     char id[32], date[32], path[1024];
     time_t now = time(NULL);

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICES_MAX = 32, COMPILERS_MAX = 64 };
+enum { DEVICES_MAX = 32, COMPILERS_MAX = KILN_WORKERS_MAX - 1 };
 
 volatile sig_atomic_t kiln_interrupted;
 
@@ -362,31 +362,43 @@ static int recall_visit(void *context, int64_t id, const kiln_record *r) {
     return 0;
 }
 
-/* "done" holds UNIT SUFFIX SCHEDULE, or "failed REASON". */
+/* "done" holds UNIT SUFFIX SCHEDULE, or "none REASON" where trying again would end the same. ("failed
+ * REASON", as it once was, may tell of a passing fault: such a problem is tried again.) */
 static bool recall_result(kiln_session *s, kiln_result *r) {
     const char *done = kiln_store_get(s->store, done_key(s, r), &s->arena);
     char unit[65], suffix[20];
     int at = 0;
     if (!done) return false;
-    if (!strncmp(done, "failed ", 7)) {
-        r->failure = keep(s, done + 7);
+    if (!strncmp(done, "none ", 5)) {
+        r->failure = keep(s, done + 5);
         return r->finished = true;
     }
+    if (!strncmp(done, "failed ", 7)) return false;
     if (sscanf(done, "%64s %19s %n", unit, suffix, &at) != 2 || !at) return false;
     recollection c = {s, r, done + at};
-    kiln_query q = {.problem = r->text, .device = s->identity};
+    kiln_query q = {.problem = r->text,
+                    .device = s->identity,
+                    .protocol = kiln_record_protocol(s->options.hot)};
     if (kiln_store_each(s->store, &q, recall_visit, &c, NULL) || !r->have_winner) return false;
     r->unit = keep(s, unit);
     r->suffix = keep(s, suffix);
     return r->finished = true;
 }
 
-static void remember_result(kiln_session *s, const kiln_result *r) {
-    char *value = r->failure ? kiln_arena_printf(&s->arena, "failed %s", r->failure)
-                             : kiln_arena_printf(&s->arena, "%s %s %s", r->unit, r->suffix,
-                                                 r->winner.schedule);
-    bool settled = r->failure || (r->have_winner && !strcmp(r->winner.phase, "final"));
-    if (settled) kiln_store_put(s->store, done_key(s, r), value, NULL);
+/* A worker that died, a time-out, a compiler's fault may be gone the next time. What the problem
+ * itself cannot have stays so: nothing applies, a reference that is wrong, no trial that is right. */
+static bool fails_again(const kiln_result *r, int status) {
+    if (status) return status == KILN_UNSUPPORTED || status == KILN_WRONG;
+    return r->failure && !r->failures[KILN_OUTCOME_OK];
+}
+
+static void remember_result(kiln_session *s, const kiln_result *r, int status) {
+    bool won = r->have_winner && !strcmp(r->winner.phase, "final");
+    if (!won && (r->have_winner || !fails_again(r, status))) return;
+    char *value = won ? kiln_arena_printf(&s->arena, "%s %s %s", r->unit, r->suffix,
+                                          r->winner.schedule)
+                      : kiln_arena_printf(&s->arena, "none %s", r->failure);
+    if (value) kiln_store_put(s->store, done_key(s, r), value, NULL);
 }
 
 /* What the search was like, for the report: its own seconds, the model's figures, why it ended. */
@@ -466,12 +478,14 @@ static void recall_earlier(kiln_session *s, kiln_result *r) {
 enum { VISIT_SECONDS = 3, SETUPS_OF_A_VISIT = 4, SHARE_MIN = 3 };
 /* Of a problem's time, finals and odd sizes: usually, and at most. */
 static const double FINALS_SHARE = 0.2, FINALS_MOST = 0.45;
+static const double ODD_SETUP_MOST = 0.1; /* seconds */
 
 /* A problem's place in it. */
 typedef struct place {
     kiln_result *r;
     kiln_tuning *t; /* NULL: not open (any more) */
     kiln_stake stake;
+    int odd_sizes;       /* that its best so far is to be verified at */
     double share, spent; /* seconds: its even share of the budget; what its search has had */
     bool over;
 } place;
@@ -482,10 +496,24 @@ typedef struct portfolio {
     place place[KILN_PROBLEMS_MAX];
 } portfolio;
 
-/* Time kept for a problem's finals: a fresh worker, its set-up, a load, rounds. With less, a suite of
- * many problems and few seconds for each took half as long again as it was given. */
+/* At how many odd sizes the best so far would be verified as the winner. */
+static int odd_sizes(const kiln_result *r) {
+    const kiln_generator *g = kiln_generator_of(r->problem.family);
+    kiln_schedule schedule;
+    int n = 0;
+    if (!g->odd_sizes || !r->have_winner ||
+        kiln_schedule_parse(r->problem.family, &schedule, r->winner.schedule, NULL))
+        return 0;
+    for (const char *const *size = g->odd_sizes(&r->problem, &schedule); size && size[n];) n++;
+    return n;
+}
+
+/* Time kept for a problem's finals: a fresh worker, its set-up, a load, rounds, and a set-up at each
+ * odd size, which is a small one. With less, a suite of many problems and few seconds for each took
+ * half as long again as it was given. */
 static double reserve(const place *x) {
-    double likely = 1.5 + 2 * x->stake.setup_seconds + 450 * x->stake.seconds;
+    double setup = x->stake.setup_seconds, odd = fmin(setup, ODD_SETUP_MOST);
+    double likely = 1.5 + 2 * setup + x->odd_sizes * odd + 450 * x->stake.seconds;
     return fmin(likely, FINALS_MOST * x->share);
 }
 
@@ -510,9 +538,10 @@ static void say_visit(portfolio *p, const place *x) {
                       100 * x->stake.gain, 100 * x->stake.gain_most);
 }
 
-static void say_result(kiln_session *s, const kiln_result *r) {
+static void say_result(kiln_session *s, const kiln_result *r, int status) {
     if (r->failure || !r->have_winner) {
-        kiln_progress_say(&s->progress, "  no winner: %s", r->failure ? r->failure : "not reached");
+        kiln_progress_say(&s->progress, "  no winner: %s%s", r->failure ? r->failure : "not reached",
+                          fails_again(r, status) ? "" : " (the same command tries it again)");
         return;
     }
     kiln_progress_say(&s->progress, "  %.4g ms, %lld trials of %lld legal%s%s: %s",
@@ -544,9 +573,9 @@ static int settle(portfolio *p, place *x, int status, const kiln_error *why, kil
                           why->text);
     else if (status)
         x->r->failure = keep(s, why->text);
-    remember_result(s, x->r);
+    remember_result(s, x->r, status);
     remember_search(s, x->r);
-    say_result(s, x->r);
+    say_result(s, x->r, status);
     remember_time(s);
     return KILN_OK;
 }
@@ -588,6 +617,7 @@ static int visit(portfolio *p, place *x, const kiln_visit *v, kiln_error *e) {
     p->current = (int)(x - p->place);
     x->spent += kiln_now() - begun;
     x->stake = kiln_tuning_stake(x->t);
+    x->odd_sizes = odd_sizes(x->r);
     x->stake.left = (1 - FINALS_SHARE) * x->share - x->spent;
     remember_time(p->s);
     say_visit(p, x);
@@ -603,7 +633,19 @@ static int finish(portfolio *p, place *x, kiln_error *e) {
     return settle(p, x, status, &why, e);
 }
 
-/* Starts and a batch for everyone, within its even share. One that is alone gets all of it. */
+/* With less every problem still gets its starts and its finals, and that is told beforehand. */
+static void say_short(const portfolio *p) {
+    double left = p->s->end - kiln_now();
+    int needed = p->n * SHARE_MIN;
+    if (p->n > 1 && left < needed)
+        kiln_progress_say(&p->s->progress,
+                          "%d problems need about %d s, more than the %.0f s of the budget that are "
+                          "left: each gets little more than its starts",
+                          p->n, needed, fmax(left, 0));
+}
+
+/* Starts and a batch for everyone, within its even share, and once the budget is used up the starts
+ * alone. One that is alone gets all of it. */
 static int first_visits(portfolio *p, kiln_error *e) {
     int status = KILN_OK;
     double weight_left = 0;
@@ -613,7 +655,10 @@ static int first_visits(portfolio *p, kiln_error *e) {
         double slice = time_left(p) * x->r->weight / weight_left;
         /* a resumed session past its budget still finishes each problem */
         if (slice < (1 - FINALS_MOST) * SHARE_MIN) slice = (1 - FINALS_MOST) * SHARE_MIN;
-        kiln_visit v = {.least = slice, .most = slice, .first = p->n > 1};
+        kiln_visit v = {.least = slice,
+                        .most = slice,
+                        .first = p->n > 1,
+                        .starts_only = kiln_now() >= p->s->end};
         weight_left -= x->r->weight;
         say_head(p, x, "");
         status = visit(p, x, &v, e);
@@ -639,7 +684,15 @@ static int finish_finished(portfolio *p, kiln_error *e) {
 }
 
 static void say_unused(portfolio *p, double left) {
-    if (left >= 1)
+    int nothing = 0;
+    for (int i = 0; i < p->n; i++) nothing += !p->place[i].r->have_winner;
+    if (left < 1) return;
+    if (nothing)
+        kiln_progress_say(&p->s->progress,
+                          "%d of %d problems have nothing right, all others are finished: %.0f s "
+                          "are not used",
+                          nothing, p->n, left);
+    else
         kiln_progress_say(&p->s->progress, "all problems are finished: %.0f s are not used", left);
 }
 
@@ -681,6 +734,7 @@ static portfolio *open_portfolio(kiln_session *s) {
 }
 
 static int run_portfolio(portfolio *p, kiln_error *e) {
+    say_short(p);
     int status = first_visits(p, e);
     if (!status) status = further_visits(p, e);
     for (int i = 0; i < p->n && !status && !kiln_interrupted; i++)
@@ -711,6 +765,19 @@ int kiln_session_run(kiln_session *s, kiln_error *e) {
 
 /* ---- without tuning ---- */
 
+/* Figures of different protocols are no match for each other: how near one is to the one in use. A
+ * hot cache is farther from a cold one than an older protocol is. */
+static int distance(const kiln_session *s, const char *protocol) {
+    const char *own = kiln_record_protocol(s->options.hot);
+    return !strcmp(protocol, own) ? 0 : strncmp(protocol, own, strcspn(own, "/") + 1) ? 2 : 1;
+}
+
+static bool better(const kiln_session *s, const kiln_record *a, const kiln_record *b) {
+    int near = distance(s, b->protocol) - distance(s, a->protocol);
+    int final = !strcmp(a->phase, "final") - !strcmp(b->phase, "final");
+    return near ? near > 0 : final ? final > 0 : a->median < b->median;
+}
+
 /* The best record of any session: finals before searches. */
 static int best_visit(void *context, int64_t id, const kiln_record *r) {
     recollection *c = context;
@@ -719,26 +786,32 @@ static int best_visit(void *context, int64_t id, const kiln_record *r) {
     bool final = !strcmp(r->phase, "final"), search = !strcmp(r->phase, "search");
     if (search) best->trials++, best->failures[r->outcome]++;
     if (r->outcome != KILN_OUTCOME_OK || !(final || search) || r->median <= 0) return 0;
-    bool have_final = best->have_winner && !strcmp(best->winner.phase, "final");
-    if (best->have_winner &&
-        (have_final > final || (have_final == final && best->winner.median <= r->median)))
-        return 0;
+    if (best->have_winner && !better(c->s, r, &best->winner)) return 0;
     best->winner = keep_record(c->s, r);
     best->have_winner = true;
     return 0;
+}
+
+/* Of the protocol in use; of others only where it has measured nothing right. */
+static int recall_best(kiln_session *s, kiln_result *r, kiln_error *e) {
+    const char *protocol[] = {kiln_record_protocol(s->options.hot), NULL};
+    recollection c = {.s = s, .r = r};
+    int status = KILN_OK;
+    for (int i = 0; i < 2 && !status && !r->have_winner; i++) {
+        kiln_query q = {.problem = r->text, .device = s->identity, .protocol = protocol[i]};
+        r->trials = 0;
+        memset(r->failures, 0, sizeof r->failures);
+        status = kiln_store_each(s->store, &q, best_visit, &c, e);
+    }
+    return status;
 }
 
 int kiln_session_recall(kiln_session *s, kiln_error *e) {
     int status = KILN_OK, found = 0;
     for (int i = 0; i < s->n_results && !status; i++) {
         kiln_result *r = &s->result[i];
-        recollection c = {.s = s, .r = r};
-        kiln_query q = {.problem = r->text, .device = s->identity};
         recall_search(s, r);
-        if (!recall_result(s, r)) {
-            r->trials = 0;
-            status = kiln_store_each(s->store, &q, best_visit, &c, e);
-        }
+        if (!recall_result(s, r)) status = recall_best(s, r, e);
         found += r->have_winner;
     }
     if (!status && !found)

@@ -66,7 +66,7 @@ typedef struct kiln_session {
     int n_results;
     kiln_result *result;
     int n_compilers;
-    kiln_worker worker[65]; /* [0] measures, the rest compile */
+    kiln_worker worker[KILN_WORKERS_MAX]; /* [0] measures, the rest compile */
     char measuring[64];     /* which process has set up which problem, "" nothing */
     double start, spent;    /* seconds: spent by earlier runs of the same command */
     double end;             /* when the budget is used up */

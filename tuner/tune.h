@@ -16,6 +16,7 @@ typedef struct kiln_tuning kiln_tuning;
 typedef struct kiln_visit {
     double least, most, rival;
     bool first;
+    bool starts_only; /* a first one without the batch, as soon as something is right */
 } kiln_visit;
 
 /* Lists the candidates, starts the strategy and tells it the store's earlier trials; r->trials and

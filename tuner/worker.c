@@ -204,10 +204,10 @@ static kiln_worker_event expire(kiln_worker *workers, int n, int *which, kiln_te
 kiln_worker_event kiln_worker_wait(kiln_worker *workers, int n, double seconds, int *which,
                                    json_t **reply, kiln_text *detail) {
     *reply = NULL;
-    struct pollfd polled[64];
-    int index[64], count = 0;
+    struct pollfd polled[KILN_WORKERS_MAX];
+    int index[KILN_WORKERS_MAX], count = 0;
     double until = kiln_now() + seconds;
-    for (int i = 0; i < n && count < 64; i++)
+    for (int i = 0; i < n && count < KILN_WORKERS_MAX; i++)
         if (workers[i].pid && workers[i].busy) {
             polled[count] = (struct pollfd){.fd = workers[i].fd, .events = POLLIN};
             index[count++] = i;
