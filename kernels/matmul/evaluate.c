@@ -14,7 +14,7 @@ enum {
     PART = 1 << 21 /* products that are worth a thread */
 };
 
-bool kiln_matmul_narrow(const matmul *v) { return v->a == KILN_E4M3 || v->a == KILN_E5M2; }
+bool kiln_matmul_narrow(const matmul *v) { return kiln_type_is_float8(v->a); }
 
 static double narrow_count(const matmul *v, double acc, double magnitude) {
     double k = (double)v->k, one_sided = fmin(1, fabs(acc) / magnitude);
