@@ -62,6 +62,10 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 #define MAIN_EPILOGUE EPILOGUE_PARAMS
 #endif
 
+/* Will this consumer finish the item? Other shares of a streamed tile are left to the first one's
+ * owner; of two blocks that halve k each finishes one consumer's part. */
+#define FINISHES(w, wg, rank) ((!STREAM || (w)->from == 0) && (CLUSTER_K == 1 || (wg) == (rank)))
+
 /* grid: a multiple of CLUSTER, at most what runs at once. */
 ENTRY(THREADS)
 NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
@@ -119,7 +123,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
             }
 #endif
 #if MATRIX_READS && SPLIT == 1
-            NAME(drain_soon)(&w, tile_rank, first, EPILOGUE_ARGS);
+            if (FINISHES(&w, wg, rank)) NAME(drain_soon)(&w, tile_rank, first, EPILOGUE_ARGS);
 #endif
 #if PINGPONG
             NAME(group_sync)(TURN_BARRIER(wg), 256);

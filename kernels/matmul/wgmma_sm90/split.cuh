@@ -1,12 +1,12 @@
 #if SPLIT > 1
 /* ---- sums of a part of k, and the launch that adds them
  *
- * Workspace: a plane of m rows for every part and batch entry, parts slowest; a row is `pitch` words,
- * so that every 4 columns from a multiple of 4 on are 16 aligned bytes.
+ * Workspace: a plane of m rows for every part and batch entry, parts slowest; a row is `pitch`
+ * words, so that every 4 columns from a multiple of 4 on are 16 aligned bytes.
  *
- * reduce: a lane has 4 such columns of a row. ADDERS warps share the parts of 32 lanes' columns: warp
- * i adds parts i, i + ADDERS, ..., and the first warp adds the warps' sums and applies the statements.
- * The order is fixed, so results repeat bit by bit. */
+ * reduce: a lane has 4 such columns of a row. ADDERS warps share the parts of 32 lanes' columns:
+ * warp i adds parts i, i + ADDERS, ..., and the first warp adds the warps' sums and applies the
+ * statements. The order is fixed, so results repeat bit by bit. */
 #define PART_PITCH(n) (((i64)(n) + 7) / 8 * 8)
 #define ADDERS (SPLIT >= 32 ? 8 : SPLIT >= 16 ? 4 : SPLIT >= 8 ? 2 : 1)
 #define REDUCE_THREADS 256 /* at most: 32 * ADDERS times how many such groups the launch asks for */
@@ -37,8 +37,8 @@ FUNC void NAME(leave_part)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, i
     }
 }
 #else
-/* Of 16 columns, the even lanes of a row get 4 of the first 8, the odd ones 4 of the other 8: together
- * they write 64 bytes. */
+/* Of 16 columns, the even lanes of a row get 4 of the first 8, the odd ones 4 of the other 8:
+ * together they write 64 bytes. */
 FUNC void NAME(leave_part)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int m, i64 n,
                            ACC *plane) {
     const int thread = THREAD(0) % 128, warp = thread / 32, g = thread % 32 / 4, t = thread % 4;
@@ -84,11 +84,13 @@ FUNC void NAME(add_parts)(ACC *sum, const ACC *from, i64 part_words, int first) 
     }
 }
 
-/* Block: `groups` times ADDERS warps. Grid: as many groups of 32 lanes as rows of the result, of all
- * batches, have pieces of 4 columns. */
+/* Block: `groups` times ADDERS warps. Grid: as many groups of 32 lanes as rows of the result, of
+ * all batches, have pieces of 4 columns. */
 ENTRY(REDUCE_THREADS)
 NAME(reduce)(u8 *work, int batches, int groups, EPILOGUE_PARAMS) {
+#if SPLIT >= 8
     POOL(NAME(pool));
+#endif
     if (m <= 0 || n <= 0) return;
     const int lane = THREAD(0) % 32, warp = THREAD(0) / 32;
     const int group = warp / ADDERS, adder = warp % ADDERS;
@@ -103,9 +105,8 @@ NAME(reduce)(u8 *work, int batches, int groups, EPILOGUE_PARAMS) {
     NAME(wait_previous)();
 
     if (line < rows) NAME(add_parts)(sum, from, rows * PART_PITCH(n), adder);
-    NAME(quad) *stage = (NAME(quad) *)NAME(pool) + warp * 32 + lane;
-    (void)stage;
 #if SPLIT >= 8
+    NAME(quad) *stage = (NAME(quad) *)NAME(pool) + warp * 32 + lane;
     if (adder) *stage = *(const NAME(quad) *)sum;
     NAME(group_sync)(GROUP_BARRIER(0), groups * ADDERS * 32);
     if (adder) return;
