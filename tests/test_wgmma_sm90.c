@@ -35,7 +35,7 @@ typedef struct knob_value {
 typedef struct instance {
     void (*body)(void), (*reduce)(void); /* reduce: of split schedules */
     kiln_type a, b, out;
-    int ta, tb, fast, ints, tops;
+    int ta, tb, fast, ints, tops, rolled;
     knob_value knob[KILN_KNOBS_MAX];
 } instance;
 
@@ -596,14 +596,21 @@ static kiln_caps caps_of(int units) {
     return c;
 }
 
-static kiln_problem problem_of(const instance *x, const char *sizes, char text[256]) {
+static kiln_problem problem_with(const instance *x, const char *sizes, const char *statements,
+                                 char text[256]) {
     kiln_problem p;
     kiln_error e;
     snprintf(text, 256, "matmul %s a=%s b=%s out=%s ta=%d tb=%d%s%s", sizes, kiln_type_name(x->a),
              kiln_type_name(x->b), kiln_type_name(x->out), x->ta, x->tb, x->fast ? " fast=1" : "",
-             x->tops ? " : most[m] = max(acc); least[m] = min(acc); out = acc" : "");
+             statements);
     if (kiln_problem_parse(&p, text, &e)) fail_msg("%s: %s", text, e.text);
     return p;
+}
+
+static kiln_problem problem_of(const instance *x, const char *sizes, char text[256]) {
+    return problem_with(x, sizes,
+                        x->tops ? " : most[m] = max(acc); least[m] = min(acc); out = acc" : "",
+                        text);
 }
 
 static kiln_schedule schedule_of(const instance *x) {
@@ -1014,7 +1021,10 @@ static void test_random_sizes(void **state) {
                                           &rolled_swap_rows_instance,
                                           &rolled_tma_instance,
                                           &rolled_tma_narrow_instance,
-                                          &rolled_tma_rows_instance};
+                                          &rolled_tma_rows_instance,
+                                          &halves_instance,
+                                          &halves_tma_instance,
+                                          &halves_swap_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         int units = 4 + (int)(kiln_random64(first_seed(), (u64)i) % 5), tries = 0;
@@ -1069,10 +1079,10 @@ static void test_omissions_are_noticed(void **state) {
     }
 }
 
-/* ---- splits that make no sense, and the launch that adds parts */
+/* ---- the space, and what is refused */
 
-/* Widths that fill the last wave, not steps of 32 alone, are in the space, and the start may have
- * one. */
+/* The start is legal, and the space has widths beside the steps of 32: those that fill the last
+ * wave. */
 static void test_widths(void **state) {
     static const struct {
         const char *problem, *knob;
@@ -1124,6 +1134,53 @@ static void test_refused_halves(void **state) {
         kiln_text_free(&why);
     }
 }
+
+/* A walk counts the tiles of a group in an int. */
+static void test_refused_groups(void **state) {
+    static const struct {
+        const char *sizes;
+        int order, group;
+        bool legal;
+    } walk[] = {{"m=128 n=67108864 k=64", 0, 1024, false},
+                {"m=128 n=67108864 k=64", 0, 512, true},
+                {"m=128 n=67108864 k=64", 1, 1024, true},
+                {"m=128 n=67108864 k=64", 2, 1024, false},
+                {"m=268435456 n=32 k=64", 1, 1024, false},
+                {"m=268435456 n=32 k=64", 1, 512, true},
+                {"m=268435456 n=32 k=64", 0, 1024, true}};
+    (void)state;
+    for (size_t i = 0; i < sizeof walk / sizeof *walk; i++) {
+        char text[256];
+        kiln_problem p = problem_of(&coop_instance, walk[i].sizes, text);
+        kiln_caps caps = caps_of(132);
+        kiln_schedule s = schedule_of(&coop_instance);
+        kiln_text why = {0};
+        kiln_schedule_set(&s, "order", walk[i].order);
+        kiln_schedule_set(&s, "group", walk[i].group);
+        if (s.variant->legal(&p, &caps, &s, &why) != walk[i].legal)
+            fail_msg("walk %d: %s", (int)i, kiln_text_get(&why));
+        if (!walk[i].legal && !strstr(kiln_text_get(&why), "group=1024: times 2097152 tiles"))
+            fail_msg("walk %d: %s", (int)i, kiln_text_get(&why));
+        kiln_text_free(&why);
+    }
+}
+
+/* So many tiles of so deep a product that their slots of k exceed 64 bits (which a run with the
+ * sanitizers sees): refused without having been counted. */
+static void test_refused_depth(void **state) {
+    const char *sizes = "m=268435456 n=268435456 k=268435456";
+    char text[256];
+    kiln_problem p = problem_of(&stream_instance, sizes, text);
+    kiln_caps caps = caps_of(132);
+    kiln_schedule s = schedule_of(&stream_instance);
+    kiln_text why = {0};
+    (void)state;
+    assert_false(s.variant->legal(&p, &caps, &s, &why));
+    assert_non_null(strstr(kiln_text_get(&why), "must not exceed 1073741824"));
+    kiln_text_free(&why);
+}
+
+/* ---- splits that make no sense, and the launch that adds parts */
 
 static void test_refused_splits(void **state) {
     static const struct {
@@ -1189,10 +1246,20 @@ static void test_reduction(void **state) {
 
 /* ---- the text for the compiler */
 
+/* The machine above pretends that statements are long; for the compiler they are. */
+static kiln_problem compiled_problem(const instance *x, const char *sizes, char text[256]) {
+    if (!x->rolled) return problem_of(x, sizes, text);
+    return problem_with(x, sizes,
+                        x->tops ? " : most[m] = max(acc); least[m] = min(acc); "
+                                  "h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]"
+                                : " : h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]",
+                        text);
+}
+
 static int emit(const instance *x, const char *sizes, kiln_text *source) {
     char text[256], suffix[1][20];
     kiln_error e;
-    kiln_problem p = problem_of(x, sizes, text);
+    kiln_problem p = compiled_problem(x, sizes, text);
     kiln_caps caps = caps_of(132);
     kiln_schedule s = schedule_of(x);
     return kiln_emit_unit(&p, &caps, &s, 1, suffix, source, &e);
@@ -1265,7 +1332,9 @@ static void test_compiles(void **state) {
         &tn_instance,       &fp8_pingpong_instance, &i8_stream_instance,
         &packed_instance,   &split_packed_instance, &split_turns_instance,
         &split_i8_instance, &rows_stream_instance,  &rows_swap_instance,
-        &rows_tma_instance, &rows_split_instance};
+        &rows_tma_instance, &rows_split_instance,   &rolled_deep_instance,
+        &rolled_stream_instance, &rolled_swap_rows_instance, &rolled_tma_instance,
+        &rolled_tma_rows_instance, &halves_instance, &halves_tma_instance, &halves_swap_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};
@@ -1278,6 +1347,8 @@ static void test_compiles(void **state) {
         kiln_text_free(&source);
         if (!rc && strstr(kiln_text_get(&log), "C75"))
             fail_msg("schedule %d: ptxas complains: %s", (int)i, kiln_text_get(&log));
+        if (!rc && strstr(kiln_text_get(&log), "warning"))
+            fail_msg("schedule %d: %s", (int)i, kiln_text_get(&log));
         kiln_text_free(&log);
         free(blob.data);
         if (rc == KILN_NO_DEVICE) {
@@ -1300,6 +1371,7 @@ int main(void) {
         cmocka_unit_test(test_layouts),        cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes),   cmocka_unit_test(test_omissions_are_noticed),
         cmocka_unit_test(test_widths),         cmocka_unit_test(test_refused_halves),
+        cmocka_unit_test(test_refused_groups), cmocka_unit_test(test_refused_depth),
         cmocka_unit_test(test_refused_splits), cmocka_unit_test(test_reduction),
         cmocka_unit_test(test_instruction),    cmocka_unit_test(test_macros_end),
         cmocka_unit_test(test_compiles),

@@ -316,6 +316,7 @@ static const instance NAME(instance) = {
     .fast = FAST,
     .ints = ACC_INT,
     .tops = ROW_TOPS,
+    .rolled = ROLLED,
     .knob = {{"tm", TM},
              {"tn", TN},
              {"tk", TK},

@@ -188,6 +188,11 @@ static void write_output(kiln_text *out, const kiln_problem *p, int i, int width
                      o->name, position(p, i), o->name);
 }
 
+/* Is operand i stored per element, by an emit_elements that may keep `out`? */
+static bool stores_here(const kiln_problem *p, int i, bool keep) {
+    return stores_elements(&p->operand[i]) && !(keep && i == MATMUL_OUT);
+}
+
 /* An i32 product is stored as it is; float would lose bits above 2^24. */
 static bool exact(const kiln_problem *p) {
     matmul v = kiln_matmul_view(p);
@@ -224,7 +229,7 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     for (int i = 0; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         if (read[i] && (!*held || o->scalar)) read_operand(out, p, i, width);
-        if (stores_elements(o))
+        if (stores_here(p, i, keep))
             kiln_text_printf(out, "    %s w_%s[%d];\n", o->type == KILN_I32 ? "int" : "float",
                              o->name, width);
     }
@@ -239,13 +244,12 @@ static void emit_elements(kiln_text *out, const kiln_problem *p, const char *nam
     kiln_body_emit(&p->body, &part, out);
     collect_tops(out, &t, "        ");
     for (int i = 0; i < p->n_operands; i++)
-        if (stores_elements(&p->operand[i])) keep_output(out, &p->operand[i]);
+        if (stores_here(p, i, keep)) keep_output(out, &p->operand[i]);
     if (keep) kiln_text_add(out, "        value[i] = o_out;\n");
     kiln_text_add(out, "    }\n");
     for (int i = 0; i < p->n_operands; i++)
-        if (stores_elements(&p->operand[i]) && !(keep && i == MATMUL_OUT))
-            write_output(out, p, i, width);
-    kiln_text_add(out, keep ? "    (void)w_out;\n}\n#undef REAL\n" : "}\n#undef REAL\n");
+        if (stores_here(p, i, keep)) write_output(out, p, i, width);
+    kiln_text_add(out, "}\n#undef REAL\n");
 }
 
 void kiln_matmul_emit_epilogue(kiln_text *out, const kiln_problem *p, const char *name, int width) {
@@ -279,12 +283,13 @@ static int hint_of(const kiln_operand *o, int width) {
     return width * (int)kiln_type_bytes(o->type) >= 16 ? 1 : 2;
 }
 
-/* Where matrices' rows begin. */
+/* Where matrices' rows begin. Operands' names stand behind a prefix here as everywhere: alone they
+ * may be a member's, a keyword or a macro (row, new, TM). */
 static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, const bool read[]) {
     kiln_text_add(out, "typedef struct {\n    i64 row;\n");
     for (int i = 0; i < p->n_operands; i++)
         if (read[i] && is_matrix(&p->operand[i]))
-            kiln_text_printf(out, "    const GLOBAL STORAGE(%s) *%s;\n",
+            kiln_text_printf(out, "    const GLOBAL STORAGE(%s) *l_%s;\n",
                              kiln_type_name(p->operand[i].type), p->operand[i].name);
     kiln_text_printf(out,
                      "} NAME(%s_line);\n"
@@ -294,8 +299,8 @@ static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, c
     for (int i = 0; i < p->n_operands; i++)
         if (read[i] && is_matrix(&p->operand[i]))
             kiln_text_printf(out,
-                             "    line->%s = p_%s + (batch * m + row) * n;\n"
-                             "    KEEP(line->%s);\n",
+                             "    line->l_%s = p_%s + (batch * m + row) * n;\n"
+                             "    KEEP(line->l_%s);\n",
                              p->operand[i].name, p->operand[i].name, p->operand[i].name);
     kiln_text_add(out, "}\n");
 }
@@ -304,7 +309,7 @@ static void emit_hold(kiln_text *out, const kiln_operand *o, int width) {
     const char *name = o->name;
     kiln_text_printf(out, "    HOLD(%s, %d, %d, %s%s, %s, held->h_%s[0]);\n",
                      kiln_type_name(o->type), held_width(o, width), hint_of(o, width),
-                     is_matrix(o) ? "line->" : "p_", name,
+                     is_matrix(o) ? "line->l_" : "p_", name,
                      has(o, MATMUL_AXIS_N)   ? "col"
                      : has(o, MATMUL_AXIS_M) ? "line->row"
                                              : "0",
@@ -358,8 +363,9 @@ static bool dear(kiln_op op) {
 
 /* A copy of sums costs a move each, and code that is fetched but once costs the more the longer it
  * is: statements of a few instructions stay unrolled, unless they have loads to ask for early. */
-static bool worth_a_loop(const kiln_problem *p, const bool read[]) {
-    bool worth = p->body.n_nodes > 16;
+bool kiln_matmul_worth_a_loop(const kiln_problem *p) {
+    bool worth = p->body.n_nodes > 16, read[KILN_OPERANDS_MAX];
+    reads_of(p, read);
     for (int i = 0; i < p->n_operands; i++) worth |= read[i] && has(&p->operand[i], MATMUL_AXIS_N);
     for (int i = 0; i < p->body.n_nodes; i++) worth |= dear((kiln_op)p->body.node[i].op);
     return worth;
@@ -376,7 +382,7 @@ void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_
         matrices++;
         if ((int)kiln_type_bytes(o->type) > bytes) bytes = (int)kiln_type_bytes(o->type);
     }
-    kiln_emit_define(out, undefs, "ROLLED", "%d", worth_a_loop(p, read));
+    kiln_emit_define(out, undefs, "ROLLED", "%d", kiln_matmul_worth_a_loop(p));
     kiln_emit_define(out, undefs, "OTHER_OUTPUTS", "%d", others);
     kiln_emit_define(out, undefs, "MATRIX_READS", "%d", matrices);
     kiln_emit_define(out, undefs, "MATRIX_LINE", "%d", 128 / bytes);

@@ -160,6 +160,7 @@ static const double SHALLOW = 0.19;     /* per slot that a ring has less than 4 
 static const double COOPERATIVE = 1.08; /* where consumers share a tile, at the power cap */
 static const double COLD_TWICE = 1.07;  /* see cold_waits */
 static const double COLD_PAIR = 1.02;
+static const double CROWDED = 1.15;      /* not fitted: enough to prefer what does not spill */
 static const double STORE = 10;          /* bytes a cycle and consumer, from registers */
 static const double TMA_SAVES = 0.93;    /* of an epilogue that leaves through TMA */
 static const double EPILOGUE = 20;       /* cycles whatever its size */
@@ -258,6 +259,14 @@ static double cold_waits(const tile *t, const matmul *v) {
            (t->cluster_n > 1 ? COLD_PAIR : 1);
 }
 
+/* Long statements need registers that many sums do not leave: ptxas spills some of these. With
+ * split the sums are stored as they are. */
+static double crowded(const tile *t, bool loop) {
+    double x = t->swap ? t->n : t->m, y = t->swap ? t->m : t->n;
+    double sums = x / t->owners / 64 * y / 2;
+    return loop && t->split == 1 && sums > (t->stream ? 128 : 192) ? CROWDED : 1;
+}
+
 /* Knobs that the arithmetic says nothing about: others than the usual are tried later. */
 static double unusual(const kiln_schedule *s, const matmul *v) {
     int n = (kiln_schedule_get(s, "order") != 0) + (kiln_schedule_get(s, "group") != 8) +
@@ -286,7 +295,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     double memory = bytes * (double)v.batch / (MEMORY / CLOCK);
     /* where memory decides, the less work */
     return (larger(busy, memory) * cold_waits(&t, &v) + 0.02 * busy + before_and_behind + LAUNCH) *
-           unusual(s, &v) / CLOCK;
+           unusual(s, &v) * crowded(&t, kiln_matmul_worth_a_loop(p)) / CLOCK;
 }
 
 /* ---- where to start: the least estimate over shapes that fit the hardware */

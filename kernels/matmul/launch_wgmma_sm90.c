@@ -210,7 +210,9 @@ static bool legal_tile(const matmul *v, const kiln_schedule *s, const shape *x, 
 
 /* Registers: the pool is what a block gets at launch (168 a thread of 384, 128 of 512), and the
  * producer keeps 40 or 24 (3 consumers: 32). Beside its sums a consumer needs about 30; measured
- * with ptxas: 208 sums fit 240 registers, 224 spill and make it serialise wgmma. */
+ * with ptxas: 224 sums spill and make it serialise wgmma. 208 fit 240 registers under plain
+ * statements; long ones may spill a few beside the products, which costs time but is right: the
+ * estimate avoids them. */
 static bool legal_registers(const kiln_schedule *s, const shape *x, kiln_text *why) {
     int consumers = s->value[CONSUMERS], sums = x->sums * (x->promote ? 2 : 1);
     int most = consumers == 3 ? 128 : 208;
@@ -316,6 +318,13 @@ int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster) {
     return all > 0 ? all : 1;
 }
 
+/* Cluster tiles side by side in one of the walk's groups. */
+static int64_t across_walk(const matmul *v, const kiln_schedule *s) {
+    const int *k = s->value;
+    return k[ORDER] == 1 ? ceiling(v->m, (int64_t)k[TM] * k[CLUSTER_M])
+                         : ceiling(v->n, (int64_t)k[TN] * k[CLUSTER_N]);
+}
+
 /* Whole tiles: as few clusters as finish in the same number of waves. Streamed: all, as long as
  * each has a slot of k to do. */
 static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule *s,
@@ -327,7 +336,9 @@ static grid grid_of(const matmul *v, const kiln_caps *caps, const kiln_schedule 
     g.items = g.tiles * k[SPLIT];
     int64_t room = kiln_matmul_wgmma_sm90_resident(caps, x->cluster);
     if (k[STREAM])
-        g.clusters = g.tiles * g.k_blocks < room ? g.tiles * g.k_blocks : room;
+        g.clusters = g.tiles >= room || g.k_blocks >= room || g.tiles * g.k_blocks >= room
+                         ? room
+                         : g.tiles * g.k_blocks;
     else
         g.clusters = ceiling(g.items, ceiling(g.items, room));
     return g;
@@ -374,6 +385,9 @@ static bool legal_sizes(const matmul *v, const kiln_schedule *s, const grid *g, 
                               "m, n, k and the number of tiles and their parts must not exceed "
                               "%lld here",
                               (long long)most);
+    if (across_walk(v, s) > most / s->value[GROUP])
+        return kiln_matmul_no(why, "group=%d: times %lld tiles it exceeds %lld; take a smaller one",
+                              s->value[GROUP], (long long)across_walk(v, s), (long long)most);
     if ((s->value[PACK_A] || s->value[PACK_B]) && v->batch > 65535)
         return kiln_matmul_no(why, "batch is more than 65535: too many to pack");
     if (s->value[CLUSTER_K] > 1 && (g->clusters < g->tiles || g->k_blocks < 2))

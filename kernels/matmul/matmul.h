@@ -49,8 +49,9 @@ bool kiln_matmul_no(kiln_text *why, const char *format, ...) __attribute__((form
 bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
                                   kiln_text *why);
 
-/* wgmma_sm90. Does wgmma multiply these types? Must operand MATMUL_A or MATMUL_B be packed, as TMA or
- * wgmma cannot take it as it lies? May TMA store tiles of the result, tn wide? How many clusters run at once? */
+/* wgmma_sm90. Does wgmma multiply these types? Must operand MATMUL_A or MATMUL_B be packed, as TMA
+ * or wgmma cannot take it as it lies? May TMA store tiles of the result, tn wide? How many clusters
+ * run at once? */
 bool kiln_matmul_wgmma_sm90_types(const matmul *v, kiln_text *why);
 bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand);
 bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, int tn,
@@ -69,7 +70,7 @@ void kiln_matmul_emit_problem(kiln_text *out, kiln_text *undefs, const kiln_prob
 /* Nothing without row outputs. With them, before the other functions:
  *     FUNC void NAME(tops_begin)(float *tops)            ROW_TOPS neutral elements
  *     FUNC void NAME(tops_group)(float *tops, int n)     combines those of each n adjacent threads,
- *                                                        a power of 2 up to K_LANES (if that is > 1)
+ *                                                        a power of 2 up to K_LANES (if above 1)
  *     FUNC void NAME(tops_end)(EPILOGUE_PARAMS, i64 batch, i64 row, const float *tops)
  *                                                        into the outputs, atomically
  *     KERNEL NAME(clear)                                 for kiln_matmul_launch_clear
@@ -101,7 +102,10 @@ void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, cons
                                      int width);
 void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
                                   int width);
-/* ROLLED: are the statements long enough for a loop over pieces of a tile; OTHER_OUTPUTS: element
+/* Are the statements long enough, or do they read so much, that a tile is finished in a loop over
+ * pieces of it? The loop keeps sums in registers longer than plain statements do. */
+bool kiln_matmul_worth_a_loop(const kiln_problem *p);
+/* ROLLED: kiln_matmul_worth_a_loop; OTHER_OUTPUTS: element
  * outputs beside `out`; MATRIX_READS: matrices that are read; MATRIX_LINE: columns of 128 bytes of
  * the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row, col), which brings their
  * lines at a place nearer. */
