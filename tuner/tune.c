@@ -48,7 +48,7 @@ typedef struct kiln_tuning {
     const kiln_strategy *strategy;
     void *state;
     item items[ITEMS_MAX];
-    job jobs[64];
+    job jobs[KILN_WORKERS_MAX];
     kiln_known *known; /* by point */
     double best;
     int64_t best_point;
@@ -162,13 +162,23 @@ static void watch_drift(search *f, int64_t point, const kiln_record *r) {
     if (f->n_recent == DRIFT_TRIALS) add_again(f, f->anchor);
 }
 
+/* What was timed again may have been the best, or be it now. */
+static void find_best(search *f) {
+    double best = INFINITY;
+    for (int64_t i = 0; i < f->c.n; i++) {
+        if (!(f->known[i].seconds > 0 && f->known[i].seconds < best)) continue;
+        best = f->known[i].seconds;
+        f->best_point = i;
+    }
+    f->best = best;
+}
+
 /* The anchor drifted: what was timed since then and could win is timed again. */
 static void timed_again(search *f, int64_t point, const kiln_record *r) {
     if (r->outcome != KILN_OUTCOME_OK && r->outcome != KILN_OUTCOME_SLOW) return;
-    if (point != f->anchor) {
-        f->known[point].seconds = r->median;
-        return;
-    }
+    f->known[point].seconds = r->median;
+    find_best(f);
+    if (point != f->anchor) return;
     double drift = r->median / f->anchor_seconds - 1;
     int64_t recent[DRIFT_TRIALS * 2];
     int n = f->n_recent;
@@ -597,12 +607,18 @@ kiln_stake kiln_tuning_stake(search *f) {
                         .finished = why_finished(f) != NULL};
 }
 
+/* So many a first visit is for. */
+static int64_t first_trials(const search *f) {
+    bool enough = f->visit.starts_only && f->best > 0;
+    return f->space.n_starts + (enough ? 0 : BATCH);
+}
+
 /* Whether this visit starts anything new. */
 static bool goes_on(search *f) {
     const kiln_visit *v = &f->visit;
     double lasted = kiln_now() - f->begun;
     if (f->ended > 0 || lasted >= v->most || why_finished(f)) return false;
-    if (v->first) return f->r->trials < f->space.n_starts + BATCH;
+    if (v->first) return f->r->trials < first_trials(f);
     if (lasted < v->least) return true;
     kiln_stake stake = kiln_tuning_stake(f);
     stake.left = v->most - lasted;
@@ -621,7 +637,7 @@ static int look_ahead(const kiln_session *s) {
 static void propose_ahead(search *f) {
     const kiln_session *s = f->s;
     int ahead = look_ahead(s), busy = in_work(f), room = ahead - busy;
-    int64_t first = f->space.n_starts + BATCH - f->r->trials - busy;
+    int64_t first = first_trials(f) - f->r->trials - busy;
     if (f->visit.first && room > first) room = (int)first; /* no more than it is for */
     int64_t allowed = s->options.max_trials - f->r->trials - busy;
     if (s->options.max_trials && room > allowed) room = (int)allowed;
@@ -845,7 +861,7 @@ int kiln_tuning_visit(search *f, const kiln_visit *v, kiln_error *e) {
 int kiln_tuning_finish(search *f, double seconds, kiln_error *e) {
     const char *why = why_finished(f);
     f->r->ended = why ? why : "the budget was used up";
-    kiln_found found = {f->s, f->r, &f->c, f->known, f->best};
+    kiln_found found = {f->s, f->r, &f->c, f->known};
     int status = f->best > 0 ? kiln_tuning_finals(&found, seconds, e) : KILN_OK;
     if (!(f->best > 0)) f->r->failure = kiln_arena_strdup(&f->s->arena, "no candidate was right");
     if (f->r->failure) f->r->have_winner = false;

@@ -50,12 +50,15 @@ static int alike(const kiln_found *f, const finals *out, int64_t point) {
     return n;
 }
 
-/* Points within so much of the best, fastest first: the caller frees them. */
+/* Points within so much of the best as it is known now, fastest first: the caller frees them. */
 static int64_t *good_points(const kiln_found *f, double within, int64_t *n) {
     int64_t *good = malloc((size_t)f->c->n * sizeof *good);
+    double best = INFINITY;
     *n = 0;
+    for (int64_t i = 0; i < f->c->n; i++)
+        if (f->known[i].seconds > 0) best = fmin(best, f->known[i].seconds);
     for (int64_t i = 0; good && i < f->c->n; i++)
-        if (f->known[i].seconds > 0 && f->known[i].seconds <= within * f->best) good[(*n)++] = i;
+        if (f->known[i].seconds > 0 && f->known[i].seconds <= within * best) good[(*n)++] = i;
     if (good) qsort_r(good, (size_t)*n, sizeof *good, fastest_first, (void *)f);
     return good;
 }
@@ -77,11 +80,11 @@ static void choose_finalists(const kiln_found *f, finals *out, double seconds) {
         int alike, most;
     } pass[] = {{1.15, 1, 14}, {1.08, INT_MAX, KILN_FINALISTS_MAX - 2}};
     int64_t n, *good = good_points(f, pass[0].within, &n);
-    double cost = 0;
+    double cost = 0, best = n ? f->known[good[0]].seconds : 0;
     for (int k = 0; k < 2; k++)
         for (int64_t i = 0; i < n && out->n < pass[k].most; i++) {
             double time = good[i] < 0 ? INFINITY : f->known[good[i]].seconds;
-            if (!(time <= pass[k].within * f->best) || alike(f, out, good[i]) > pass[k].alike)
+            if (!(time <= pass[k].within * best) || alike(f, out, good[i]) > pass[k].alike)
                 continue;
             cost += (out->n < KILN_RACERS ? 33 : 10) * time + 0.05;
             if (out->n && cost > seconds) break;
@@ -195,13 +198,20 @@ static json_t *odd_request(const kiln_found *f, const char *problem, int64_t poi
                      (json_int_t)f->s->options.seed);
 }
 
-/* Runs a point's program on another problem. No answer is a crash. */
+/* Runs a point's program on another problem. No answer is a crash, unless the worker was killed
+ * from outside: then it is asked again. */
 static kiln_record run_odd(const kiln_found *f, const kiln_problem *p, int64_t point,
                            kiln_error *e) {
     kiln_text text = {0};
     kiln_problem_print(p, &text);
     json_t *reply = NULL, *request = odd_request(f, kiln_text_get(&text), point);
-    int status = kiln_session_ask(f->s, request, 60, &reply, e);
+    int status = KILN_OK;
+    for (int attempt = 0; attempt < KILN_ATTEMPTS; attempt++) {
+        json_decref(reply);
+        reply = NULL;
+        status = kiln_session_ask(f->s, request, 60, &reply, e);
+        if (!status || kiln_interrupted || !f->s->worker[0].killed) break;
+    }
     f->s->measuring[0] = 0; /* the worker is set up for the odd problem now */
     json_decref(request);
     kiln_record r = kiln_session_record(f->s, f->r, schedule_text(f, point), "odd"), got;
@@ -224,22 +234,25 @@ static bool served_at(const kiln_found *f, const char *size, const kiln_schedule
            schedule->variant->legal(p, &f->s->caps, schedule, NULL);
 }
 
-/* The winner again at sizes nobody tuned: its program must be right there too, or it is out. */
-static bool right_at_odd_sizes(const kiln_found *f, int64_t point, kiln_error *e) {
+/* The winner again at sizes nobody tuned: its program must be right there too, or it is out
+ * (KILN_WRONG). An interrupted check says nothing. */
+static int right_at_odd_sizes(const kiln_found *f, int64_t point, kiln_error *e) {
     const kiln_generator *g = kiln_generator_of(f->r->problem.family);
     const kiln_schedule *schedule = &f->c->schedule[point];
     const char *const *sizes = g->odd_sizes ? g->odd_sizes(&f->r->problem, schedule) : NULL;
-    for (; sizes && *sizes && !kiln_interrupted; sizes++) {
+    for (; sizes && *sizes; sizes++) {
         kiln_problem p;
         if (!served_at(f, *sizes, schedule, &p)) continue;
         kiln_record r = run_odd(f, &p, point, e);
-        kiln_store_add(f->s->store, &r, NULL, e);
+        if (kiln_interrupted) return kiln_fail(e, KILN_INTERRUPTED, "interrupted");
+        int status = kiln_store_add(f->s->store, &r, NULL, e);
+        if (status) return status;
         if (r.outcome == KILN_OUTCOME_OK) continue;
         kiln_progress_say(&f->s->progress, "  %s is wrong at %s (%s): not a winner",
                           schedule_text(f, point), *sizes, r.detail);
-        return false;
+        return KILN_WRONG;
     }
-    return true;
+    return KILN_OK;
 }
 
 /* ---- the winner ---- */
@@ -298,7 +311,9 @@ static int choose_winner(const kiln_found *f, const finals *fin, json_t *reply, 
     int status = read_finalists(f, fin, reply, &p, e);
     while (p.n > 0 && !status) {
         int w = kiln_finals_choose(p.list, p.n, p.rounds, f->s->options.seed, NULL);
-        if (right_at_odd_sizes(f, p.point[w], e)) return crown(f, &p, w, reply, e);
+        int odd = right_at_odd_sizes(f, p.point[w], e);
+        if (!odd) return crown(f, &p, w, reply, e);
+        if (odd != KILN_WRONG) return odd;
         p.record[w].outcome = KILN_OUTCOME_WRONG;
         p.record[w].detail = "wrong at an odd size";
         status = kiln_store_add(f->s->store, &p.record[w], NULL, e);

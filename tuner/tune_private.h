@@ -19,8 +19,8 @@ typedef struct kiln_found {
     kiln_session *s;
     kiln_result *r;
     const kiln_candidates *c;
-    kiln_known *known; /* by point; finals compile what has no unit, and note it here */
-    double best;       /* seconds of the best point, more than 0 */
+    kiln_known
+        *known; /* by point, one right at least; finals compile what has no unit, and note it */
 } kiln_found;
 
 /* Interleaves the best points, for about `seconds`, and the vendors' kernels. Stores every record;
