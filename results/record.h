@@ -13,7 +13,7 @@
 /* X(name, text): how a trial ended. */
 #define KILN_OUTCOMES(X)                                                                           \
     X(OK, "ok")                                                                                    \
-    X(REJECTED, "rejected")           /* compiled, but its report ruled it out (spills) */          \
+    X(REJECTED, "rejected")           /* compiled, but its report ruled it out (spills) */         \
     X(COMPILE_FAILED, "compile-failed")                                                            \
     X(COMPILE_TIMEOUT, "compile-timeout")                                                          \
     X(COMPILE_CRASH, "compile-crash") /* the compiler died */                                      \
@@ -45,7 +45,7 @@ typedef struct kiln_record {
     const char *protocol;  /* "cold" or "hot", then the version of the protocol: "cold/2" */
     const char *phase;     /* "search", "final", "vendor", "odd" */
     kiln_outcome outcome;
-    const char *detail;    /* reason of a failure: first line of a log, a signal, the wrong element */
+    const char *detail;    /* reason of a failure: first line of a log, a signal, a wrong element */
     int n_samples;
     const double *samples; /* seconds each */
     double median, p05, p95; /* seconds; 0 without samples */
@@ -67,7 +67,8 @@ typedef struct kiln_record {
  * others, numbers that are not known as such. */
 kiln_record kiln_record_blank(void);
 
-/* What measuring means today, tuner/README.md: "cold/2" or "hot/2". Version 1 timed trials at rest. */
+/* What measuring means today, tuner/README.md: "cold/2" or "hot/2". Version 1 timed trials at rest.
+ */
 const char *kiln_record_protocol(bool hot);
 
 /* One line without the newline; fields at their default (empty, 0, unknown) are left out. Bytes

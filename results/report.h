@@ -51,8 +51,8 @@ typedef struct kiln_report {
 } kiln_report;
 
 /* Fills from the store what a row lacks, for one device and protocol (NULL: any): trials and the
- * seconds they took (always); the winner (the fastest correct "final", else the fastest correct "search"); the vendors (the
- * latest record of each). Memory comes from the arena. */
+ * seconds they took (always); the winner (the fastest correct "final", else the fastest correct
+ * "search"); the vendors (the latest record of each). Memory comes from the arena. */
 int kiln_report_gather(kiln_store *s, const char *device, const char *protocol,
                        kiln_report_row *rows, int n, kiln_arena *arena, kiln_error *e);
 

@@ -26,9 +26,9 @@ typedef struct kiln_search_space {
     /* Predicted seconds from earlier records of other problems or devices; NULL when there are
      * none. NaN: no opinion. */
     double (*prior)(void *context, int64_t point);
-    /* Where several know something: what each of them says, 0 <= k < n_opinions, right up to a factor
-     * of its own; NaN: nothing. A strategy may weigh them one by one; `prior`, which must then be
-     * there, is what they say together. 0: the prior is the only one. */
+    /* Where several know something: what each of them says, 0 <= k < n_opinions, right up to a
+     * factor of its own; NaN: nothing. A strategy may weigh them one by one; `prior`, which must
+     * then be there, is what they say together. 0: the prior is the only one. */
     int n_opinions;
     double (*opinion)(void *context, int k, int64_t point);
 } kiln_search_space;
@@ -56,8 +56,8 @@ typedef struct kiln_strategy {
     /* The model's estimate for a point in seconds, NaN without a model; may be NULL. */
     double (*predict)(void *state, int64_t point);
     void (*destroy)(void *state);
-    /* How well the model foretold trials it had not seen: Spearman's rank correlation, and the share
-     * of the best tenth that it had put there; NaN each when unknown. May be NULL. */
+    /* How well the model foretold trials it had not seen: Spearman's rank correlation, and the
+     * share of the best tenth that it had put there; NaN each when unknown. May be NULL. */
     void (*quality)(void *state, double *rank_correlation, double *recall);
     /* By which share n further trials are expected to lower the best time so far (0.02: to 98 % of
      * it), judged by what the model and its spread say of points not yet proposed. At least 0; 0

@@ -4,15 +4,17 @@
  *   1. the starts,
  *   2. a few points spread over the space,
  *   3. rounds. Of four slots three take the pick of a Gaussian process by expected improvement
- *      (guide.h); the fourth takes the unspent point that ONE member of an ensemble of boosters likes
- *      best (members disagree where nothing is known, so they explore by themselves), and now and
- *      then another spread point. A small process knows best from few outcomes, trees from many.
+ *      (guide.h); the fourth takes the unspent point that ONE member of an ensemble of boosters
+ *      likes best (members disagree where nothing is known, so they explore by themselves), and now
+ *      and then another spread point. A small process knows best from few outcomes, trees from
+ *      many.
  *
- * Opinions (a prior: seconds on other devices, of other problems) are heard as far as they deserve it.
- * Each slot from the first on goes to the process that listens to them with the probability that they
- * help, by the evidence of all outcomes; the rest is the search above. In the boosters the prior is a
- * feature, and at first a share of it is subtracted before training and added after: they learn what
- * it gets wrong. That share is fitted, fades, and is 0 once outcomes refute the prior's ranking. */
+ * Opinions (a prior: seconds on other devices, of other problems) are heard as far as they deserve
+ * it. Each slot from the first on goes to the process that listens to them with the probability
+ * that they help, by the evidence of all outcomes; the rest is the search above. In the boosters
+ * the prior is a feature, and at first a share of it is subtracted before training and added after:
+ * they learn what it gets wrong. That share is fitted, fades, and is 0 once outcomes refute the
+ * prior's ranking. */
 #include "search/frontier.h"
 #include "search/guide.h"
 
@@ -75,7 +77,8 @@ typedef struct search {
     bool scored[MEMBERS], judged;
     double *valid, *scale;
     kiln_guide *guide;
-    int64_t looked_at, refreshed_at; /* outcomes when the guide looked, and the surroundings were found */
+    /* outcomes when the guide looked, and when the surroundings were found */
+    int64_t looked_at, refreshed_at;
     bool looked, refreshed;
     double *chance;  /* per point of the pool: that it works; 0 when spent */
     double hearing;  /* what opinions are still owed: at 1 they get a slot */

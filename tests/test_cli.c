@@ -171,6 +171,48 @@ static void test_quiet(void **state) {
     globfree(&g);
 }
 
+/* The id of the session, from what it says. */
+static void session_of(const char *words, char id[17]) {
+    const char *at = strstr(words, "store: session ");
+    assert_non_null(at);
+    snprintf(id, 17, "%s", at + strlen("store: session "));
+}
+
+static void put_done(const char *where, const char *id, const char *value) {
+    char path[512], key[256];
+    kiln_error e = {0};
+    snprintf(path, sizeof path, "%s/kiln.db", where);
+    snprintf(key, sizeof key, "done/%s/map rows=4 cols=4 x=f32 out=f32 : out = x", id);
+    kiln_store *s = kiln_store_open(path, false, &e);
+    kiln_arena arena = {0};
+    if (!s) fail_msg("%s", e.text);
+    assert_non_null(kiln_store_get(s, key, &arena)); /* that is how it is remembered */
+    assert_int_equal(kiln_store_put(s, key, value, &e), 0);
+    kiln_store_close(s);
+    kiln_arena_free(&arena);
+}
+
+/* What cannot be had stays so, is named, and is status 1; a passing fault is tried again. */
+static void test_without_winner(void **state) {
+    char where[512], id[17];
+    (void)state;
+    snprintf(where, sizeof where, "%s/without", process_root);
+    process_result r = tune_copy(where, "4", NULL);
+    assert_int_equal(r.status, 0);
+    session_of(r.err[0] ? r.err : r.out, id);
+    process_free(&r);
+    put_done(where, id, "none nothing applies");
+    r = tune_copy(where, "4", NULL);
+    if (r.status != 1 || !strstr(r.err, "no winner for map rows=4") ||
+        !strstr(r.err, "nothing applies"))
+        fail_msg("status %d: %s", r.status, r.err);
+    process_free(&r);
+    put_done(where, id, "failed worker died: Killed");
+    r = tune_copy(where, "4", NULL);
+    if (r.status || strstr(r.err, "no winner")) fail_msg("status %d: %s", r.status, r.err);
+    process_free(&r);
+}
+
 /* A suite in turns: no problem needs its budget, each gets its winner, and the report tells how. */
 static void test_portfolio(void **state) {
     static const char suite[] = COPY "\nweight=3 map rows=4 cols=8 x=f32 out=f32 : out = x + 1\n";
@@ -593,6 +635,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_words),      cmocka_unit_test(test_suite_files),
         cmocka_unit_test(test_help_and_devices), cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_without_winner),
         cmocka_unit_test(test_portfolio),        cmocka_unit_test(test_no_color),
         cmocka_unit_test(test_bench),
         cmocka_unit_test(test_bench_vendors),    cmocka_unit_test(test_bench_pytorch),

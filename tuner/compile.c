@@ -137,7 +137,8 @@ static json_t *facts(const job *j, const kiln_worker_context *c, int i, kiln_pro
                      main_facts.local_bytes, "fits", all_fit);
 }
 
-static json_t *reply(const job *j, const kiln_worker_context *c, int status, const kiln_error *e, double seconds) {
+static json_t *reply(const job *j, const kiln_worker_context *c, int status, const kiln_error *e,
+                     double seconds) {
     json_t *suffixes = json_array();
     for (int i = 0; i < j->n; i++) json_array_append_new(suffixes, json_string(j->suffix[i]));
     json_t *all_facts = json_array();

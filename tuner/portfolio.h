@@ -7,8 +7,8 @@
  * in seconds of kernels saved, and the problem where it is worth most comes next. Where the aim is
  * the ratio (a percent of any problem is as good as one of another), seconds are left out. A
  * problem is finished when KILN_HORIZON further trials are expected to improve it by less than a
- * stated share (--finish). That is told by the strategy, where it can, and by the steps below: the lesser counts
- * for whose turn it is, and finished is what neither has hopes for. */
+ * stated share (--finish). That is told by the strategy, where it can, and by the steps below: the
+ * lesser counts for whose turn it is, and finished is what neither has hopes for. */
 #ifndef KILN_TUNER_PORTFOLIO_H
 #define KILN_TUNER_PORTFOLIO_H
 

@@ -549,7 +549,8 @@ int kiln_recorded_teach(const char *path, kiln_school *school, kiln_text *notes,
         if (!status) status = teach_all(x, &why);
         if (!status)
             kiln_text_printf(notes,
-                             "%s: %lld trials, %lld records unknown to this build left out\n", path, (long long)x->n, (long long)x->strangers);
+                             "%s: %lld trials, %lld records unknown to this build left out\n",
+                             path, (long long)x->n, (long long)x->strangers);
         close_reader(x);
     }
     if (status && !why.text[0]) kiln_fail(&why, status, "records %s: out of memory", path);

@@ -362,8 +362,8 @@ static int recall_visit(void *context, int64_t id, const kiln_record *r) {
     return 0;
 }
 
-/* "done" holds UNIT SUFFIX SCHEDULE, or "none REASON" where trying again would end the same. ("failed
- * REASON", as it once was, may tell of a passing fault: such a problem is tried again.) */
+/* "done" holds UNIT SUFFIX SCHEDULE, or "none REASON" where trying again would end the same.
+ * ("failed REASON", as it once was, may tell of a passing fault: such a problem is tried again.) */
 static bool recall_result(kiln_session *s, kiln_result *r) {
     const char *done = kiln_store_get(s->store, done_key(s, r), &s->arena);
     char unit[65], suffix[20];
@@ -386,7 +386,7 @@ static bool recall_result(kiln_session *s, kiln_result *r) {
 }
 
 /* A worker that died, a time-out, a compiler's fault may be gone the next time. What the problem
- * itself cannot have stays so: nothing applies, a reference that is wrong, no trial that is right. */
+ * itself cannot have stays so: nothing applies, a wrong reference, no trial that is right. */
 static bool fails_again(const kiln_result *r, int status) {
     if (status) return status == KILN_UNSUPPORTED || status == KILN_WRONG;
     return r->failure && !r->failures[KILN_OUTCOME_OK];
@@ -508,9 +508,9 @@ static int odd_sizes(const kiln_result *r) {
     return n;
 }
 
-/* Time kept for a problem's finals: a fresh worker, its set-up, a load, rounds, and a set-up at each
- * odd size, which is a small one. With less, a suite of many problems and few seconds for each took
- * half as long again as it was given. */
+/* Time kept for a problem's finals: a fresh worker, its set-up, a load, rounds, and a set-up at
+ * each odd size, which is a small one. With less, a suite of many problems and few seconds for each
+ * took half as long again as it was given. */
 static double reserve(const place *x) {
     double setup = x->stake.setup_seconds, odd = fmin(setup, ODD_SETUP_MOST);
     double likely = 1.5 + 2 * setup + x->odd_sizes * odd + 450 * x->stake.seconds;
@@ -540,7 +540,8 @@ static void say_visit(portfolio *p, const place *x) {
 
 static void say_result(kiln_session *s, const kiln_result *r, int status) {
     if (r->failure || !r->have_winner) {
-        kiln_progress_say(&s->progress, "  no winner: %s%s", r->failure ? r->failure : "not reached",
+        kiln_progress_say(&s->progress, "  no winner: %s%s",
+                          r->failure ? r->failure : "not reached",
                           fails_again(r, status) ? "" : " (the same command tries it again)");
         return;
     }
@@ -639,8 +640,8 @@ static void say_short(const portfolio *p) {
     int needed = p->n * SHARE_MIN;
     if (p->n > 1 && left < needed)
         kiln_progress_say(&p->s->progress,
-                          "%d problems need about %d s, more than the %.0f s of the budget that are "
-                          "left: each gets little more than its starts",
+                          "%d problems need about %d s, more than the %.0f s of the budget that "
+                          "are left: each gets little more than its starts",
                           p->n, needed, fmax(left, 0));
 }
 

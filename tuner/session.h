@@ -22,8 +22,8 @@ typedef struct kiln_session_options {
     bool hot, quiet, vendors;
     int64_t max_trials; /* per problem; 0: no limit */
     bool ratio;    /* what is to be won: shares of each problem's time; else seconds, all in all */
-    double finish; /* a problem is finished when a further KILN_HORIZON trials are expected to improve
-                      it by less than this share; 0: never, the budget is used up */
+    double finish; /* a problem is finished when a further KILN_HORIZON trials are expected to
+                      improve it by less than this share; 0: never, the budget is used up */
 } kiln_session_options;
 
 enum { KILN_PROBLEMS_MAX = 256, KILN_FINALISTS_MAX = 24 };
@@ -100,8 +100,9 @@ int kiln_session_compile(kiln_session *s, const char *problem, const char *sched
 /* Stores the time spent, every few seconds: a session that is killed has used up its budget, too.
  */
 void kiln_session_note_time(kiln_session *s);
-/* The compiled unit that holds the program of this source hash: remembered, and found again by a later
- * session on the same device, driver and compiler (NULL: not there). The name lives in the arena. */
+/* The compiled unit that holds the program of this source hash: remembered, and found again by a
+ * later session on the same device, driver and compiler (NULL: not there). The name lives in the
+ * arena. */
 int kiln_session_keep_unit(kiln_session *s, const char *source, const char *unit, kiln_error *e);
 const char *kiln_session_find_unit(kiln_session *s, const char *source);
 /* Sends one request to the measuring worker and waits; starts it anew when it died. */

@@ -54,8 +54,9 @@ bool kiln_worker_alive(kiln_worker *w);
 /* Sends a request (borrowed), starting the worker when it is not running: pid tells whether it is
  * still the process that knows of earlier requests. */
 int kiln_worker_send(kiln_worker *w, json_t *request, double seconds, kiln_error *e);
-/* Waits at most `seconds` for an event of any of n workers (KILN_WORKERS_MAX at most); *which tells whose. The job is over
- * then: busy is false, and after DIED or TIMEOUT the worker is not running. */
+/* Waits at most `seconds` for an event of any of n workers (KILN_WORKERS_MAX at most); *which tells
+ * whose. The job is over then: busy is false, and after DIED or TIMEOUT the worker is not running.
+ */
 kiln_worker_event kiln_worker_wait(kiln_worker *workers, int n, double seconds, int *which,
                                    json_t **reply, kiln_text *detail);
 
