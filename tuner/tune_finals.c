@@ -263,7 +263,7 @@ static int read_finalists(const kiln_found *f, const finals *fin, json_t *reply,
     int status = KILN_OK;
     json_t *subjects = json_object_get(reply, "candidates");
     out->n = 0, out->rounds = SAMPLES_MAX;
-    for (int i = 0; i < fin->n; i++) {
+    for (int i = 0; i < fin->n && !status; i++) {
         int64_t point = fin->point[i];
         kiln_record r =
             final_record(f, json_array_get(subjects, (size_t)i), schedule_text(f, point));
