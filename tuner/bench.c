@@ -787,13 +787,29 @@ static double median_error(const double *samples, int n) {
     return 1.2533 * iqr / 1.349 / sqrt(n) / kiln_median(samples, n);
 }
 
+/* Is it timed under load? */
+static bool loads_chip(const kiln_subject *s) {
+    return s->b->caps->kind == KILN_DEVICE_GPU && !s->b->caps->shared_host && !on_host(s);
+}
+
+/* Batches as kiln_bench_rounds wants them, of a subject that is warm and takes about `once`. */
+static int set_pace(kiln_bench *b, kiln_subject *s, double once, double *seconds, kiln_error *e) {
+    double want = ceil(ROUND_SECONDS / (once > 1e-7 ? once : 1e-7));
+    if (want > 1 && b->target->record_begin && want < b->n_sets) want = b->n_sets;
+    s->batch = want > SETS_MAX ? SETS_MAX : (int)want;
+    double sample = kiln_bench_sample(b, s, e);
+    *seconds = fmin(sample, once) * s->batch; /* one of the two may have met a hiccup */
+    return sample < 0 ? e->status : KILN_OK;
+}
+
 /* The samples of the last flight, beside the anchor's: the clock moves with what ran in the last
  * second, so what counts is how the two compare. The subject runs last, in the set that is verified
  * then. */
-static int time_under_load(kiln_bench *b, kiln_subject *s, double *samples, int *n, kiln_error *e) {
+static int time_under_load(kiln_bench *b, kiln_subject *s, double once, double *samples, int *n,
+                           kiln_error *e) {
     kiln_subject *both[] = {s, b->anchor};
     double beside[LOADED_ROUNDS], *times[] = {samples, beside}, sample = 0;
-    int status = kiln_bench_pace(b, s, &sample, e);
+    int status = set_pace(b, s, once, &sample, e);
     int most = sample > LOAD_SECONDS / 5 ? 5 : LOADED_ROUNDS, rounds[] = {most, most};
     double until = kiln_now() + (b->anchor ? LOAD_SECONDS : FIRST_LOAD_SECONDS);
     do
@@ -809,9 +825,8 @@ static int time_under_load(kiln_bench *b, kiln_subject *s, double *samples, int 
 }
 
 bool kiln_bench_keep(kiln_bench *b, kiln_subject *s, double seconds) {
-    bool loads = b->caps->kind == KILN_DEVICE_GPU && !b->caps->shared_host && !on_host(s);
     bool better = !b->anchor || seconds < b->anchor_seconds / 2;
-    if (!better || !loads || s->program.workspace_bytes) return false;
+    if (!better || !loads_chip(s) || s->program.workspace_bytes) return false;
     if (!(seconds > 0 && seconds < ANCHOR_SECONDS)) return false;
     kiln_subject_close(b->anchor);
     b->anchor = s;
@@ -836,9 +851,8 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
         }
         if (n >= 5 && (kiln_now() > until || (n >= 10 && median_error(samples, n) < 0.005))) break;
     }
-    bool loaded = b->caps->kind == KILN_DEVICE_GPU && !b->caps->shared_host && !on_host(s);
-    if (!status && loaded && r->outcome != KILN_OUTCOME_SLOW)
-        status = time_under_load(b, s, samples, &n, e);
+    if (!status && loads_chip(s) && r->outcome != KILN_OUTCOME_SLOW)
+        status = time_under_load(b, s, estimate, samples, &n, e);
     sense(b, r, arena);
     r->samples = samples;
     r->n_samples = n;
@@ -849,15 +863,9 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
 /* ---- rounds ---- */
 
 int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error *e) {
-    double estimate;
-    int status = warm_up(b, s, &estimate, e);
-    if (status) return status;
-    double want = ceil(ROUND_SECONDS / (estimate > 1e-7 ? estimate : 1e-7));
-    if (want > 1 && b->target->record_begin && want < b->n_sets) want = b->n_sets;
-    s->batch = want > SETS_MAX ? SETS_MAX : (int)want;
-    double sample = kiln_bench_sample(b, s, e);
-    *seconds = fmin(sample, estimate) * s->batch; /* one of the two may have met a hiccup */
-    return sample < 0 ? e->status : KILN_OK;
+    double once;
+    int status = warm_up(b, s, &once, e);
+    return status ? status : set_pace(b, s, once, seconds, e);
 }
 
 /* Whose turn is the i-th of a round: the first moves on every other round, and odd rounds go

@@ -162,15 +162,19 @@ static void watch_drift(search *f, int64_t point, const kiln_record *r) {
     if (f->n_recent == DRIFT_TRIALS) add_again(f, f->anchor);
 }
 
-/* What was timed again may have been the best, or be it now. */
+int64_t kiln_tuning_fastest(const kiln_known *known, int64_t n) {
+    int64_t best = -1;
+    for (int64_t i = 0; i < n; i++)
+        if (known[i].seconds > 0 && (best < 0 || known[i].seconds < known[best].seconds)) best = i;
+    return best;
+}
+
+/* A point was timed again: it may have been the best, or be it now. */
 static void find_best(search *f) {
-    double best = INFINITY;
-    for (int64_t i = 0; i < f->c.n; i++) {
-        if (!(f->known[i].seconds > 0 && f->known[i].seconds < best)) continue;
-        best = f->known[i].seconds;
-        f->best_point = i;
-    }
-    f->best = best;
+    int64_t point = kiln_tuning_fastest(f->known, f->c.n);
+    if (point < 0) return;
+    f->best_point = point;
+    f->best = f->known[point].seconds;
 }
 
 /* The anchor drifted: what was timed since then and could win is timed again. */

@@ -53,10 +53,9 @@ static int alike(const kiln_found *f, const finals *out, int64_t point) {
 /* Points within so much of the best as it is known now, fastest first: the caller frees them. */
 static int64_t *good_points(const kiln_found *f, double within, int64_t *n) {
     int64_t *good = malloc((size_t)f->c->n * sizeof *good);
-    double best = INFINITY;
+    int64_t fastest = kiln_tuning_fastest(f->known, f->c->n);
+    double best = fastest < 0 ? 0 : f->known[fastest].seconds;
     *n = 0;
-    for (int64_t i = 0; i < f->c->n; i++)
-        if (f->known[i].seconds > 0) best = fmin(best, f->known[i].seconds);
     for (int64_t i = 0; good && i < f->c->n; i++)
         if (f->known[i].seconds > 0 && f->known[i].seconds <= within * best) good[(*n)++] = i;
     if (good) qsort_r(good, (size_t)*n, sizeof *good, fastest_first, (void *)f);

@@ -23,6 +23,9 @@ typedef struct kiln_found {
         *known; /* by point, one right at least; finals compile what has no unit, and note it */
 } kiln_found;
 
+/* The fastest of n points, -1 when nothing was timed. */
+int64_t kiln_tuning_fastest(const kiln_known *known, int64_t n);
+
 /* Interleaves the best points, for about `seconds`, and the vendors' kernels. Stores every record;
  * r->winner, its unit and r->vendor, or r->failure when none was right everywhere. */
 int kiln_tuning_finals(const kiln_found *f, double seconds, kiln_error *e);

@@ -5,27 +5,23 @@
  *  consumer 0   finishes  <- sums -   gives          the place: the ring, which nobody uses any more
  *  consumer 1   gives     - sums ->   finishes
  *
- * A thread's sums go to the same thread of the other block, 16 bytes of each of 128 threads together.
- * All threads of both blocks meet twice: before the first sum is given and after the last one. */
-FUNC void NAME(meet)(void) { NAME(cluster_sync)(); }
-
-/* Returns whether this consumer finishes. */
+ * A thread's sums go to the same thread of the other block, 16 bytes of each of 128 threads
+ * together. All threads of both blocks meet twice: before the first sum is given and after the last
+ * one. Returns whether this consumer finishes. */
 FUNC bool NAME(exchange_sums)(ACC (*sum)[SUMS], u8 *shared, u32 pool, int wg, int rank) {
     const int thread = THREAD(0) % 128;
-    NAME(meet)();
+    const NAME(quad) *given = (const NAME(quad) *)shared + thread;
+    NAME(cluster_sync)();
     UNROLL for (int i = 0; i < X_BLOCKS && wg != rank; i++) {
         UNROLL for (int j = 0; j < SUMS; j += 4) {
             NAME(give)(pool + (u32)(((i * SUMS + j) / 4 * 128 + thread) * 16), wg,
                        *(const NAME(quad) *)(sum[i] + j));
         }
     }
-    NAME(meet)();
+    NAME(cluster_sync)();
     UNROLL for (int i = 0; i < X_BLOCKS && wg == rank; i++) {
         UNROLL for (int j = 0; j < SUMS; j += 4) {
-            const NAME(quad) q =
-                *(const NAME(quad) *)(shared + ((i * SUMS + j) / 4 * 128 + thread) * 16);
-            const ACC *v = (const ACC *)&q;
-            UNROLL for (int e = 0; e < 4; e++) sum[i][j + e] += v[e];
+            NAME(add_quad)(sum[i] + j, given + (i * SUMS + j) / 4 * 128);
         }
     }
     return wg == rank;

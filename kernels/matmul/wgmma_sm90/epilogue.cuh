@@ -16,6 +16,28 @@ FUNC void NAME(trade)(ACC *low, ACC *high, bool upper, int lanes) {
     }
 }
 
+/* Four of a thread's sums that lay elsewhere. */
+FUNC void NAME(add_quad)(ACC *sum, const NAME(quad) *q) {
+    const ACC *v = (const ACC *)q;
+    UNROLL for (int e = 0; e < 4; e++) sum[e] += v[e];
+}
+
+#if ROW_TOPS
+/* Maxima of two rows, row and row + 8, of four lanes each. */
+FUNC void NAME(tops_begin_rows)(float (*both)[ROW_TOPS]) {
+    NAME(tops_begin)(both[0]);
+    NAME(tops_begin)(both[1]);
+}
+FUNC void NAME(tops_end_rows)(EPILOGUE_PARAMS, int batch, int row, int y0, int t,
+                              float (*both)[ROW_TOPS]) {
+    UNROLL for (int half = 0; half < 2; half++) {
+        NAME(tops_group)(both[half], 4);
+        if (t == 0 && row + half * 8 < m && y0 < n)
+            NAME(tops_end)(EPILOGUE_ARGS, batch, row + half * 8, both[half]);
+    }
+}
+#endif
+
 #if ROLLED
 /* Sums are registers, and only constants can index those. Statements of more than a few
  * instructions are a loop over pieces of the tile, `columns` of y each: every piece has its own
@@ -207,6 +229,13 @@ FUNC void NAME(put_columns)(u32 at, int j, int lane, float (*v)[2]) {
 #endif
 }
 
+FUNC void NAME(send_piece)(const NAME(tensor_map) *map, u32 at, int lane, int col, int row,
+                           int batch) {
+    NAME(stores_visible)();
+    NAME(warp_sync)();
+    if (lane == 0) NAME(store_box)(map, at, col, row, batch);
+}
+
 #if ROLLED
 /* Columns at a time: two rows of each 8. A whole piece would need more registers than there are. */
 #define PART (AHEAD && PIECE > 32 ? 32 : !AHEAD && PIECE > 16 ? 16 : PIECE)
@@ -243,8 +272,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
         float both[2][ROW_TOPS]; /* of rows g and g + 8 */
-        NAME(tops_begin)(both[0]);
-        NAME(tops_begin)(both[1]);
+        NAME(tops_begin_rows)(both);
 #endif
         EACH_PIECE for (int p = 0; p < Y_TILE / PART; p++) {
             const int j0 = p % PARTS * PART, col0 = y0 + p * PART;
@@ -276,16 +304,10 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
                 NAME(put_columns)(at, j0 + j, lane, v);
             }
             if (j0 + PART < PIECE) continue;
-            NAME(stores_visible)();
-            NAME(warp_sync)();
-            if (lane == 0) NAME(store_box)(map, at, col0 + PART - PIECE, row0, batch);
+            NAME(send_piece)(map, at, lane, col0 + PART - PIECE, row0, batch);
         }
 #if ROW_TOPS
-        UNROLL for (int half = 0; half < 2; half++) {
-            NAME(tops_group)(both[half], 4);
-            if (t == 0 && row + half * 8 < m && y0 < n)
-                NAME(tops_end)(EPILOGUE_ARGS, batch, row + half * 8, both[half]);
-        }
+        NAME(tops_end_rows)(EPILOGUE_ARGS, batch, row, y0, t, both);
 #endif
     }
 }
@@ -307,8 +329,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
         float both[2][ROW_TOPS]; /* of rows g and g + 8 */
-        NAME(tops_begin)(both[0]);
-        NAME(tops_begin)(both[1]);
+        NAME(tops_begin_rows)(both);
 #endif
         UNROLL for (int p = 0; p < Y_TILE / PIECE; p++) {
             const u32 at = stage + (i * (Y_TILE / PIECE) + p) % 2 * 2048;
@@ -327,16 +348,10 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
                 }
                 NAME(put_columns)(at, j, lane, v);
             }
-            NAME(stores_visible)();
-            NAME(warp_sync)();
-            if (lane == 0) NAME(store_box)(map, at, col0, row0, batch);
+            NAME(send_piece)(map, at, lane, col0, row0, batch);
         }
 #if ROW_TOPS
-        UNROLL for (int half = 0; half < 2; half++) {
-            NAME(tops_group)(both[half], 4);
-            if (t == 0 && row + half * 8 < m && y0 < n)
-                NAME(tops_end)(EPILOGUE_ARGS, batch, row + half * 8, both[half]);
-        }
+        NAME(tops_end_rows)(EPILOGUE_ARGS, batch, row, y0, t, both);
 #endif
     }
 }
@@ -376,8 +391,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
         const int row0 = x0 + i * 64 + warp * 16 + g;
 #if ROW_TOPS
         float both[2][ROW_TOPS];
-        NAME(tops_begin)(both[0]);
-        NAME(tops_begin)(both[1]);
+        NAME(tops_begin_rows)(both);
 #endif
         EACH_PIECE for (int c = 0; c < Y_TILE; c += 32) {
             const int col = y0 + c + t * 8;
@@ -409,11 +423,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], int x0, int y0, int batch, EPILOGUE_PARA
             }
         }
 #if ROW_TOPS
-        UNROLL for (int half = 0; half < 2; half++) {
-            NAME(tops_group)(both[half], 4);
-            if (t == 0 && row0 + half * 8 < m && y0 < n)
-                NAME(tops_end)(EPILOGUE_ARGS, batch, row0 + half * 8, both[half]);
-        }
+        NAME(tops_end_rows)(EPILOGUE_ARGS, batch, row0, y0, t, both);
 #endif
     }
 }
@@ -508,8 +518,7 @@ FUNC void NAME(collect)(ACC (*sum)[SUMS], const NAME(walk) *w, int rank, u8 *wor
         UNROLL for (int i = 0; i < X_BLOCKS; i++) {
             UNROLL for (int j = 0; j < SUMS; j += 4) {
                 const NAME(quad) q = NAME(partial_read)(from + (i * SUMS + j) / 4 * 128);
-                const ACC *v = (const ACC *)&q;
-                UNROLL for (int e = 0; e < 4; e++) sum[i][j + e] += v[e];
+                NAME(add_quad)(sum[i] + j, &q);
             }
         }
     }

@@ -99,8 +99,8 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
         if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, tile_rank);
         NAME(warp_sync)();
 #if CLUSTER_K > 1
-        NAME(meet)();
-        NAME(meet)();
+        NAME(cluster_sync)(); /* as the consumers do in exchange_sums */
+        NAME(cluster_sync)();
 #endif
     } else {
 #if CONSUMERS > 1

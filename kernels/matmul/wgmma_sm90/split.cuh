@@ -62,11 +62,6 @@ FUNC void NAME(leave_part)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, i
 }
 #endif
 
-FUNC void NAME(add_quad)(ACC *sum, const NAME(quad) *q) {
-    const ACC *v = (const ACC *)q;
-    UNROLL for (int e = 0; e < 4; e++) sum[e] += v[e];
-}
-
 /* Parts first, first + ADDERS, ..., eight of them on their way at once. The last may not exist. */
 #define TURNS ((SPLIT + ADDERS - 1) / ADDERS)
 #define TURN_EXISTS(turn)                                                                          \
