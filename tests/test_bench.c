@@ -321,6 +321,28 @@ static void test_workspace(void **state) {
     kiln_bench_close(b);
 }
 
+/* Zeros that one left in its workspace are there at its next turn, whoever came between. */
+static void test_workspaces_in_turn(void **state) {
+    enum { BYTES = 1000, ZEROED = 40 };
+    unsigned char got[BYTES], other[2 * BYTES];
+    kiln_error e = {0};
+    caller c = {0}, d = {0};
+    (void)state;
+    use_target(false);
+    kiln_bench *b = open_bench("copy rows=32 cols=32 type=f32", true);
+    kiln_subject *first = subject(b, &c, BYTES, ZEROED);
+    kiln_subject *second = subject(b, &d, sizeof other, 0); /* poisons and fills what it has */
+    memset(other, 1, sizeof other);
+    assert_true(kiln_bench_sample(b, second, &e) >= 0);
+    assert_int_equal(real->write(device, d.workspace, 0, other, sizeof other, &e), 0);
+    assert_true(kiln_bench_sample(b, first, &e) >= 0);
+    assert_int_equal(real->read(device, got, c.workspace, 0, BYTES, &e), 0);
+    for (int i = 0; i < BYTES; i++) assert_int_equal(got[i], i < ZEROED ? 0 : 0xff);
+    kiln_subject_close(second);
+    kiln_subject_close(first);
+    kiln_bench_close(b);
+}
+
 /* ---- the reference's code ---- */
 
 static int n_compiled;
@@ -416,6 +438,7 @@ int main(void) {
         cmocka_unit_test(test_batches_are_cold),
         cmocka_unit_test(test_wrong_is_seen),
         cmocka_unit_test(test_workspace),
+        cmocka_unit_test(test_workspaces_in_turn),
         cmocka_unit_test(test_reference_is_kept),
     };
     return cmocka_run_group_tests_name("bench", tests, open_device, close_device);

@@ -66,6 +66,7 @@ struct kiln_subject {
     const kiln_vendor *vendor;
     void *handle;
     kiln_bench_call call; /* run is NULL: program or vendor */
+    guarded own;          /* its workspace, where that must hold zeros */
     int batch;            /* launches per sample */
     void *recorded;       /* the batch as the driver's graph, where there are graphs */
     int recorded_batch;
@@ -196,27 +197,28 @@ static kiln_bindings bindings(kiln_bench *b, int set) {
 
 /* ---- the reference ---- */
 
-/* The workspace grows to the largest that any candidate wants; its first `zeros` bytes are zeroed
+/* A workspace grows to the largest that anyone wants of it; its first `zeros` bytes are zeroed
  * anew. */
-static int want_workspace(kiln_bench *b, int64_t bytes, int64_t zeros, kiln_error *e) {
+static int want_workspace(kiln_bench *b, guarded *g, int64_t bytes, int64_t zeros, kiln_error *e) {
     if (bytes <= 0) return KILN_OK;
     int status = KILN_OK;
-    if (bytes > b->workspace.bytes) {
-        guarded_close(b, &b->workspace);
-        status = guarded_open(b, &b->workspace, bytes, e);
+    if (bytes > g->bytes) {
+        guarded_close(b, g);
+        status = guarded_open(b, g, bytes, e);
     }
     /* poison, so that nothing left by an earlier candidate helps */
-    if (!status)
-        status = b->target->fill(b->device, b->workspace.view, 0, b->workspace.bytes, POISON, e);
+    if (!status) status = b->target->fill(b->device, g->view, 0, g->bytes, POISON, e);
     int64_t zeroed = (zeros + 3) / 4 * 4;
-    if (!status && zeroed) status = b->target->fill(b->device, b->workspace.view, 0, zeroed, 0, e);
+    if (!status && zeroed) status = b->target->fill(b->device, g->view, 0, zeroed, 0, e);
     return status;
 }
 
 static int run_reference(kiln_bench *b, kiln_error *e) {
     kiln_program program = {0};
     int status = b->g->reference_program(&b->p, b->caps, &program, e);
-    if (!status) status = want_workspace(b, program.workspace_bytes, program.workspace_zeroed, e);
+    if (!status)
+        status =
+            want_workspace(b, &b->workspace, program.workspace_bytes, program.workspace_zeroed, e);
     kiln_bindings bind = bindings(b, 0);
     for (int i = 0; i < program.n_launches && !status; i++) {
         char entry[64];
@@ -457,6 +459,13 @@ int kiln_bench_sets(const kiln_bench *b, int64_t *bytes) {
 
 /* ---- subjects ---- */
 
+/* The bench's workspace is everybody's. Zeros that a kernel leaves for its next launch would not
+ * survive the turns of the others, so who needs them has a workspace to itself. */
+static guarded *workspace_of(kiln_subject *s) {
+    int64_t zeroed = s->call.run ? s->call.workspace_zeroed : s->program.workspace_zeroed;
+    return zeroed > 0 ? &s->own : &s->b->workspace;
+}
+
 static kiln_subject *refuse(kiln_subject *s, kiln_record *r, kiln_outcome outcome, const char *why,
                             kiln_arena *arena) {
     r->outcome = outcome;
@@ -474,6 +483,7 @@ static int encode_maps(kiln_subject *s, kiln_error *e) {
     int status = s->maps ? KILN_OK : kiln_fail(e, KILN_NO_MEMORY, "no memory for tensor maps");
     for (int set = 0; set < b->n_sets && !status; set++) {
         kiln_bindings bind = bindings(b, set);
+        bind.workspace = workspace_of(s)->view;
         status = b->target->encode(b->device, s->program.tensor_map, s->program.n_tensor_maps,
                                    &bind, s->maps + group * (size_t)set, e);
     }
@@ -509,7 +519,8 @@ kiln_subject *kiln_subject_open(kiln_bench *b, const kiln_schedule *schedule, ki
     int status = schedule->variant->program(&b->p, b->caps, schedule, &s->program, &e);
     if (!status) status = find_kernels(s, m, suffix, r, &e);
     if (!status)
-        status = want_workspace(b, s->program.workspace_bytes, s->program.workspace_zeroed, &e);
+        status = want_workspace(b, workspace_of(s), s->program.workspace_bytes,
+                                s->program.workspace_zeroed, &e);
     if (!status) status = encode_maps(s, &e);
     r->workspace_bytes = s->program.workspace_bytes;
     return status ? refuse(s, r, KILN_OUTCOME_LAUNCH_FAILED, e.text, arena) : s;
@@ -519,7 +530,8 @@ kiln_subject *kiln_subject_call(kiln_bench *b, const kiln_bench_call *call, kiln
     kiln_subject *s = calloc(1, sizeof *s);
     if (!s) return kiln_fail(e, KILN_NO_MEMORY, "no memory"), NULL;
     *s = (kiln_subject){.b = b, .call = *call};
-    if (!want_workspace(b, call->workspace_bytes, call->workspace_zeroed, e)) return s;
+    if (!want_workspace(b, workspace_of(s), call->workspace_bytes, call->workspace_zeroed, e))
+        return s;
     kiln_subject_close(s);
     return NULL;
 }
@@ -588,6 +600,7 @@ void kiln_subject_close(kiln_subject *s) {
     if (!s) return;
     if (s->recorded) s->b->target->forget(s->b->device, s->recorded);
     if (s->vendor && s->handle) s->vendor->close(s->handle);
+    guarded_close(s->b, &s->own);
     free(s->maps);
     free(s);
 }
@@ -595,9 +608,11 @@ void kiln_subject_close(kiln_subject *s) {
 static int enqueue(kiln_subject *s, int set, kiln_error *e) {
     kiln_bench *b = s->b;
     const kiln_buffer *v = b->views + set * b->p.n_operands;
-    if (s->call.run) return s->call.run(s->call.user, v, b->scalar, b->workspace.view, e);
+    kiln_buffer workspace = workspace_of(s)->view;
+    if (s->call.run) return s->call.run(s->call.user, v, b->scalar, workspace, e);
     if (s->vendor) return s->vendor->run(s->handle, v[0], v[1], v[2], e);
     kiln_bindings bind = bindings(b, set);
+    bind.workspace = workspace;
     bind.tensor_maps =
         s->maps ? s->maps + (size_t)set * (size_t)s->program.n_tensor_maps * 128 : NULL;
     int status = KILN_OK;
@@ -653,10 +668,10 @@ static bool compare(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
     return true;
 }
 
-static bool guards_intact(kiln_bench *b, kiln_record *r, kiln_arena *arena) {
+static bool guards_intact(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena) {
     kiln_error e = {0};
     for (int i = -1; i < b->p.n_operands; i++) {
-        const guarded *g = i < 0 ? &b->workspace : operand(b, 0, i);
+        const guarded *g = i < 0 ? workspace_of(s) : operand(b, 0, i);
         int status = KILN_OK;
         if (!g->whole) continue;
         int64_t hit = guard_hit(b, g, &status, &e);
@@ -682,14 +697,13 @@ bool kiln_bench_verify(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_aren
     if (status) return blame(r, KILN_OUTCOME_LAUNCH_FAILED, e.text, arena);
     if (b->target->sync(b->device, &e)) return blame(r, KILN_OUTCOME_DEVICE_ERROR, e.text, arena);
     r->outcome = KILN_OUTCOME_OK;
-    return compare(b, r, arena) && guards_intact(b, r, arena);
+    return compare(b, r, arena) && guards_intact(b, s, r, arena);
 }
 
 bool kiln_bench_verify_again(kiln_bench *b, kiln_subject *s, kiln_record *r, kiln_arena *arena) {
-    (void)s;
     kiln_error e = {0};
     if (b->target->sync(b->device, &e)) return blame(r, KILN_OUTCOME_DEVICE_ERROR, e.text, arena);
-    return compare(b, r, arena) && guards_intact(b, r, arena);
+    return compare(b, r, arena) && guards_intact(b, s, r, arena);
 }
 
 /* ---- timing ---- */
