@@ -150,6 +150,23 @@ int kiln_attach_device(kiln_library *l, const kiln_attach_options *options, kiln
     return 0;
 }
 
+int kiln_context_join(kiln_library *l, const kiln_context *host, kiln_context **out) {
+    kiln_error *e = kiln_status_last();
+    kiln_context *c = calloc(1, sizeof *c);
+    *out = NULL;
+    if (!c) return kiln_fail(e, KILN_NO_MEMORY, "no memory for a context");
+    c->library = l;
+    c->target = host->target;
+    c->device = host->device;
+    c->guest = true;
+    int status = take_tables(c, e);
+    if (!status)
+        *out = c;
+    else
+        kiln_detach_device(c);
+    return status;
+}
+
 void kiln_detach_device(kiln_context *c) {
     if (!c) return;
     kiln_plan_free_all(c);
@@ -157,7 +174,7 @@ void kiln_detach_device(kiln_context *c) {
         if (c->workspace) c->target->release(c->device, c->workspace);
         for (uint32_t i = 0; c->loaded && i < c->library->n_kernels; i++)
             if (c->loaded[i].module) c->target->unload(c->device, c->loaded[i].module);
-        c->target->close(c->device);
+        if (!c->guest) c->target->close(c->device);
     }
     for (int i = 0; i < c->n_misses; i++) {
         free(c->miss[i].problem);

@@ -77,6 +77,7 @@ struct kiln_context {
     const kiln_target *target;
     kiln_device *device;
     const kiln_caps *caps;
+    bool guest; /* the device is another context's */
     char id[32];
     bool *same;     /* per device of the library: is it this one? */
     loaded *loaded; /* per kernel of the library */
@@ -102,6 +103,12 @@ void kiln_status_log(const kiln_library *l, int level, const char *format, ...)
 
 /* Fills a caller's struct that may be of an older header: copies the part it has. */
 int kiln_status_fill(void *to, const void *from, size_t known_bytes);
+
+/* ---- context.c */
+
+/* A library on the device of another context, on its very handle and stream: kernels of two
+ * libraries in turn (`tune bench --against`). `host` must outlive it. */
+int kiln_context_join(kiln_library *l, const kiln_context *host, kiln_context **out);
 
 /* ---- select.c */
 

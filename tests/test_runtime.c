@@ -513,6 +513,35 @@ static void an_application_s_own_queue(void **state) {
     clReleaseContext(context);
 }
 
+/* Of runtime/context.h, whose short names are taken here. */
+int kiln_context_join(kiln_library *l, const kiln_context *host, kiln_context **out);
+
+/* A second library on a context's device: its kernel runs on the host's buffers and stream, and
+ * leaves the device open when it goes. */
+static void two_libraries_on_one_device(void **state) {
+    (void)state;
+    bench b;
+    kiln_library *l;
+    kiln_context *guest;
+    kiln_plan *plan;
+    open_bench(&b, "a.kiln");
+    set_problem(&b, TUNED);
+    OK(kiln_open_library(path_of("a.kiln"), NULL, &l));
+    OK(kiln_context_join(l, b.c, &guest));
+    assert_string_equal(kiln_get_device(guest), kiln_get_device(b.c));
+    OK(kiln_get_plan(guest, b.p, &plan));
+    OK(kiln_prepare_plan(plan));
+    OK(kiln_launch_plan(plan, &b.args));
+    OK(kiln_wait_context(b.c));
+    check_result(&b);
+    kiln_release_plan(plan);
+    kiln_detach_device(guest);
+    kiln_close_library(l);
+    OK(kiln_run_problem(b.c, b.p, &b.args));
+    check_result(&b);
+    close_bench(&b);
+}
+
 static void prewarmed_plans_are_ready(void **state) {
     (void)state;
     bench b;
@@ -726,6 +755,7 @@ int main(void) {
         cmocka_unit_test(sizes_change_without_parsing),
         cmocka_unit_test(launch_wants_what_it_needs),
         cmocka_unit_test(an_application_s_own_queue),
+        cmocka_unit_test(two_libraries_on_one_device),
         cmocka_unit_test(prewarmed_plans_are_ready),
         cmocka_unit_test(another_driver_rebuilds_from_source),
         cmocka_unit_test(another_device_is_never_exact),
