@@ -94,6 +94,8 @@ static void test_wrong_words(void **state) {
         {"soon", {"bench", COPY, "--seconds", "soon"}},
         {"needs k=NUMBER", {"bench", "matmul m=4 n=4"}},
         {"--library", {"bench", COPY, "--library"}},
+        {"--against", {"bench", COPY, "--against"}},
+        {"/nonexistent.kiln", {"bench", COPY, "--against", "/nonexistent.kiln"}},
         {"export needs", {"export"}},
     };
     (void)state;
@@ -336,17 +338,24 @@ static void test_bench_vendors(void **state) {
                                    "--budget", "60", "--no-vendor", "--strategy", "random", "--quiet");
     if (r.status) fail_msg("tuning: status %d, %s", r.status, r.err);
     process_free(&r);
+    glob_t g;
+    assert_int_equal(glob(process_path("versus/*.kiln"), 0, NULL, &g), 0);
+    const char *against = process_path("openblas.kiln"); /* a name that is taken */
+    assert_int_equal(rename(g.gl_pathv[0], against), 0);
+    globfree(&g);
     r = PROCESS_RUN(60, tune, "bench", "--suite", file, "--device", "opencl:0", "--out", where, "--seconds", "0.02",
-                    "--json");
+                    "--json", "--against", against);
     if (r.status) fail_msg("bench: status %d, %s", r.status, r.err);
     json_t *all = NULL;
-    double logs[8] = {0};
+    double logs[8] = {0}, fastest = 0, other = 0;
     char names[8][32] = {""};
-    int measured = 0;
+    int measured = 0, rows = 0;
     size_t i;
     for (char *at = r.out, *line; (line = strsep(&at, "\n")) && *line;) {
         json_t *j = json_loads(line, 0, NULL), *v;
         assert_non_null(j);
+        double least = INFINITY, its = json_number_value(json_object_get(json_object_get(j, "against"), "ratio"));
+        if (its > 0) other += log(its) / 2;
         json_array_foreach(json_object_get(j, "vendors"), i, v) {
             double ratio = json_number_value(json_object_get(v, "ratio"));
             if (!(ratio > 0) || i >= 8) continue;
@@ -354,9 +363,18 @@ static void test_bench_vendors(void **state) {
             assert_true(json_number_value(json_object_get(v, "high")) >= ratio);
             snprintf(names[i], sizeof names[i], "%s", json_string_value(json_object_get(v, "name")));
             logs[i] += log(ratio) / 2;
+            least = fmin(least, ratio);
             measured++;
         }
+        if (isfinite(least)) fastest += log(least) / 2;
         const char *group = json_string_value(json_object_get(j, "summary"));
+        if (group && !strcmp(group, "all")) {
+            const char *name = json_string_value(json_object_get(j, "vendor"));
+            double mean = log(json_number_value(json_object_get(j, "geomean")));
+            if (!strcmp(name, "against")) assert_true(fabs(mean - other) < 1e-5);
+            if (!strcmp(name, "fastest")) assert_true(fabs(mean - fastest) < 1e-5); /* of the vendors */
+            if (!strcmp(name, "against")) rows++;
+        }
         for (i = 0; group && !strcmp(group, "all") && i < 8; i++)
             if (!strcmp(names[i], json_string_value(json_object_get(j, "vendor"))))
                 assert_true(fabs(log(json_number_value(json_object_get(j, "geomean"))) - logs[i]) < 1e-5);
@@ -364,6 +382,7 @@ static void test_bench_vendors(void **state) {
         json_decref(j);
     }
     process_free(&r);
+    assert_int_equal(rows, 1);
     if (!measured) {
         print_message("skipped: neither OpenBLAS nor CLBlast here\n");
         skip();
@@ -382,7 +401,7 @@ static void test_bench_pytorch(void **state) {
     }
     snprintf(shared, sizeof shared, "%.*s/libkiln.so", (int)(strrchr(tune, '/') - tune), tune);
     glob_t g;
-    assert_int_equal(glob(process_path("versus/*.kiln"), 0, NULL, &g), 0);
+    assert_int_equal(glob(process_path("openblas.kiln"), 0, NULL, &g), 0);
     process_result r = PROCESS_RUN(60, script, "--selftest", "--lib", shared, g.gl_pathv[0]);
     if (r.status || !strstr(r.out, "2 matmuls right")) fail_msg("status %d\n%s%s", r.status, r.out, r.err);
     process_free(&r);

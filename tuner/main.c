@@ -65,6 +65,9 @@ static const char help[] =
     "options of tune bench, besides --device --suite --out --store --seed --regime --no-vendor\n"
     "  --library F    the kernels to run (default: made from the store); without problems or a\n"
     "                 suite: all that it was tuned for on this device\n"
+    "  --against F    another library, whose kernels take part in the same rounds, verified like "
+    "ours\n"
+    "                 (an earlier release, another search); never counted as the fastest vendor\n"
     "  --seconds T    of interleaved rounds for each problem (default 0.3)\n"
     "  --json         one JSON object a line: head, problems, summary\n"
     "\n"
@@ -123,7 +126,7 @@ static void catch_signals(void) {
 
 typedef struct options {
     kiln_session_options session;
-    const char *suite, *output, *dump, *schedule, *library;
+    const char *suite, *output, *dump, *schedule, *library, *against;
     double seconds;
     bool json, bandwidth, transfer, help;
     bool no_prior, model, stop, mislead; /* replay */
@@ -198,6 +201,7 @@ enum {
     OPT_STOP,
     OPT_CURVES,
     OPT_LIBRARY,
+    OPT_AGAINST,
     OPT_SECONDS
 };
 
@@ -293,6 +297,9 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_LIBRARY:
         o->library = arg;
         return 0;
+    case OPT_AGAINST:
+        o->against = arg;
+        return 0;
     case OPT_SECONDS:
         if (!parse_seconds(arg, &o->seconds) || o->seconds > 600)
             return usage("--seconds takes a time up to 10m, not", arg);
@@ -334,6 +341,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"stop", 0, 0, OPT_STOP},
                                           {"curves", 1, 0, OPT_CURVES},
                                           {"library", 1, 0, OPT_LIBRARY},
+                                          {"against", 1, 0, OPT_AGAINST},
                                           {"seconds", 1, 0, OPT_SECONDS},
                                           {"help", 0, 0, 'h'},
                                           {0, 0, 0, 0}};
@@ -568,6 +576,8 @@ static int bench(const options *o, kiln_arena *arena, kiln_error *e) {
     kiln_text why = {0};
     char made[1024] = "", store[1024];
     int status = check_words(o, e);
+    if (!status && o->library) status = kiln_versus_check(o->library, e);
+    if (!status && o->against) status = kiln_versus_check(o->against, e);
     if (!status) status = kiln_device_choose(o->session.device, &target, &caps, &why, e);
     kiln_text_free(&why);
     if (!status) status = bench_problems(o, &caps, arena, &suite, e);
@@ -577,6 +587,7 @@ static int bench(const options *o, kiln_arena *arena, kiln_error *e) {
              o->session.store_path ? "" : "/kiln.db");
     kiln_versus_options v = {.library = o->library ? o->library : made,
                              .name = o->library ? o->library : store,
+                             .against = o->against,
                              .caps = &caps,
                              .seconds = o->seconds,
                              .seed = o->session.seed,
@@ -920,8 +931,7 @@ static int write_text(const char *path, const kiln_text *t, kiln_error *e) {
     FILE *f = fopen(path, "w");
     bool ok = f && fwrite(kiln_text_get(t), 1, t->size, f) == t->size;
     if (f && fclose(f)) ok = false;
-    return ok ? KILN_OK
-              : kiln_fail(e, KILN_IO, "%s cannot be written (%s)", path, strerror(errno));
+    return ok ? KILN_OK : kiln_fail(e, KILN_IO, "%s cannot be written (%s)", path, strerror(errno));
 }
 
 static int replay(const options *o, kiln_recording *const *all, int n, const kiln_text *notes,
@@ -933,7 +943,8 @@ static int replay(const options *o, kiln_recording *const *all, int n, const kil
                              .evaluations = (int)o->session.max_trials,
                              .stop_when_found = o->stop,
                              .mislead = o->mislead};
-    int status = kiln_replay_compare(all, n, &r, o->transfer, &table, o->curves ? &curves : NULL, e);
+    int status =
+        kiln_replay_compare(all, n, &r, o->transfer, &table, o->curves ? &curves : NULL, e);
     if (!status) printf("%s%s", kiln_text_get(notes), kiln_text_get(&table));
     if (!status && o->curves) status = write_text(o->curves, &curves, e);
     kiln_text_free(&table);

@@ -3,6 +3,7 @@
 #include "kernels/family.h"
 #include "results/record.h"
 #include "runtime/context.h"
+#include "targets/vendor.h"
 #include "tuner/finals.h"
 #include "tuner/session.h"
 
@@ -12,15 +13,16 @@
 #include <string.h>
 #include <time.h>
 
-enum { VENDORS_MAX = 7, SAMPLES = 256 };
+enum { OTHERS_MAX = 8, SAMPLES = 256 };
 /* Of a reference in double, of operands that fill memory; a hang must not take the evening. */
 static const double PATIENCE = 300;
 
 /* One side's time of a problem, and what it is to ours. */
 typedef struct standing {
     const char *name;
+    bool library; /* not a vendor */
     double median, p05, p95;
-    kiln_ratio ratio; /* its time over ours; 0 when it did not run */
+    kiln_ratio ratio; /* its time over ours; 0 when it did not run, or not right */
 } standing;
 
 typedef struct outcome {
@@ -28,7 +30,7 @@ typedef struct outcome {
     bool measured;
     standing ours;
     int n;
-    standing vendor[VENDORS_MAX];
+    standing other[OTHERS_MAX];
 } outcome;
 
 typedef struct run {
@@ -36,8 +38,9 @@ typedef struct run {
     const kiln_suite *suite;
     kiln_arena arena;
     kiln_worker worker;
-    outcome *outcome; /* one per problem */
-    int n_wrong, n_failed;
+    const char *against;              /* what the other library is called; NULL: there is none */
+    outcome *outcome;                 /* one per problem */
+    int n_wrong, n_spoiled, n_failed; /* problems: ours wrong, the other library's, no figures */
 } run;
 
 /* ---------------------------------------------------------------- the library's own problems */
@@ -67,18 +70,52 @@ int kiln_versus_problems(const char *path, const kiln_caps *caps, kiln_arena *ar
     return status;
 }
 
+int kiln_versus_check(const char *path, kiln_error *e) {
+    kiln_library *l = NULL;
+    int status = kiln_open_library(path, NULL, &l);
+    if (status) return kiln_fail(e, status, "%s", kiln_last_error());
+    status = kiln_verify_library(l);
+    if (status) kiln_fail(e, status, "%s: %s", path, kiln_last_error());
+    kiln_close_library(l);
+    return status;
+}
+
+/* A file's base name, unless another row has it. */
+static bool is_taken(const char *name) {
+    for (int i = 0; kiln_vendors[i].target; i++)
+        if (!strcmp(kiln_vendors[i].vendor->name, name)) return true;
+    return !*name || !strcmp(name, "kiln") || !strcmp(name, "fastest");
+}
+
+static const char *name_library(const char *path, kiln_arena *arena) {
+    const char *base = strrchr(path, '/');
+    base = base ? base + 1 : path;
+    size_t n = strlen(base), end = strlen(".kiln");
+    if (n >= end && !strcmp(base + n - end, ".kiln")) n -= end;
+    char *name = kiln_arena_printf(arena, "%.*s", (int)n, base);
+    return !name || is_taken(name) ? "against" : name;
+}
+
 /* ---------------------------------------------------------------- asking the worker */
 
 static const char *group_of(const kiln_suite *s, int i) {
     return s->group && s->group[i] ? s->group[i] : "";
 }
 
-static int send_request(run *r, int i, kiln_error *e) {
+static json_t *make_request(const run *r, int i, bool against) {
     const kiln_versus_options *o = r->o;
-    json_t *request = json_pack("{s:s, s:s, s:s, s:f, s:I, s:b, s:b}", "do", "versus", "library",
-                                o->library, "problem", r->suite->problem[i], "seconds", o->seconds,
-                                "seed", (json_int_t)o->seed, "hot", o->hot, "vendors", o->vendors);
-    int status = request ? kiln_worker_send(&r->worker, request, PATIENCE + 30 * o->seconds, e)
+    json_t *libraries = json_pack("[{s:s, s:s}]", "name", "kiln", "path", o->library);
+    if (against)
+        json_array_append_new(libraries,
+                              json_pack("{s:s, s:s}", "name", r->against, "path", o->against));
+    return json_pack("{s:s, s:o, s:s, s:f, s:I, s:b, s:b}", "do", "versus", "libraries", libraries,
+                     "problem", r->suite->problem[i], "seconds", o->seconds, "seed",
+                     (json_int_t)o->seed, "hot", o->hot, "vendors", o->vendors);
+}
+
+static int send_request(run *r, int i, bool against, kiln_error *e) {
+    json_t *request = make_request(r, i, against);
+    int status = request ? kiln_worker_send(&r->worker, request, PATIENCE + 30 * r->o->seconds, e)
                          : kiln_fail(e, KILN_NO_MEMORY, "no memory for a request");
     json_decref(request);
     return status;
@@ -108,12 +145,54 @@ static json_t *await(run *r, kiln_error *e) {
     return NULL;
 }
 
-/* ---------------------------------------------------------------- figures */
-
 static const char *word(const json_t *j, const char *key) {
     const char *s = json_string_value(json_object_get(j, key));
     return s ? s : "";
 }
+
+static bool is_wrong(const json_t *side) {
+    const char *how = word(side, "outcome");
+    return *how && strcmp(how, kiln_outcome_name(KILN_OUTCOME_OK));
+}
+
+static const json_t *side_of(const json_t *reply, int i) {
+    return json_array_get(json_object_get(reply, "sides"), (size_t)i);
+}
+
+/* The other library's side of a problem that ours did alone, from how it went with both. */
+static json_t *make_fault(const run *r, const json_t *together, const char *why) {
+    const json_t *ours = side_of(together, 0), *other = side_of(together, 1);
+    if (is_wrong(other)) return json_deep_copy(other);
+    const char *how = kiln_outcome_name(KILN_OUTCOME_CRASH);
+    return json_pack("{s:s, s:s, s:s, s:s}", "name", r->against, "outcome",
+                     together ? word(ours, "outcome") : how, "detail",
+                     together ? word(ours, "detail") : why, "schedule",
+                     together ? "seen in our result" : "with ours alone it did not happen");
+}
+
+/* One may have spoiled the other: ours is measured again without it, by a process that has not met
+ * it. When that goes well, the fault was the other's. */
+static json_t *measure_alone(run *r, int i, const json_t *together, kiln_error *e) {
+    kiln_error why = {0};
+    kiln_worker_stop(&r->worker);
+    json_t *alone = send_request(r, i, false, &why) ? NULL : await(r, &why);
+    if (alone)
+        json_array_insert_new(json_object_get(alone, "sides"), 1, make_fault(r, together, e->text));
+    else
+        *e = why;
+    return alone;
+}
+
+static json_t *take_reply(run *r, int i, kiln_error *e) {
+    json_t *reply = await(r, e);
+    bool right = reply && !is_wrong(side_of(reply, 0)) && !is_wrong(side_of(reply, 1));
+    if (!r->against || right || kiln_interrupted) return reply;
+    json_t *alone = measure_alone(r, i, reply, e);
+    json_decref(reply);
+    return alone;
+}
+
+/* ---------------------------------------------------------------- figures */
 
 static int take_samples(const json_t *side, double sample[SAMPLES]) {
     const json_t *rounds = json_object_get(side, "rounds");
@@ -129,20 +208,21 @@ static void spread(standing *s, const double *sample, int n) {
     s->p95 = kiln_quantile(sample, n, 0.95);
 }
 
-/* Times of each side, and the vendors' ratios to ours in the rounds that both were in. */
-static void stand(run *r, outcome *x, const json_t *sides) {
+/* Times of each side, and the others' ratios to ours in the rounds that both were in. */
+static void stand(run *r, outcome *x, const json_t *reply) {
     double a[SAMPLES], b[SAMPLES];
-    int n_ours = take_samples(json_array_get(sides, 0), a);
+    int n_ours = take_samples(side_of(reply, 0), a);
     x->ours = (standing){.name = "kiln"};
     spread(&x->ours, a, n_ours);
     x->n = 0;
-    for (size_t i = 1; i < json_array_size(sides) && x->n < VENDORS_MAX; i++) {
-        const json_t *side = json_array_get(sides, i);
-        standing *s = &x->vendor[x->n++];
+    for (const json_t *side; x->n < OTHERS_MAX && (side = side_of(reply, x->n + 1));) {
+        bool library = r->against && !x->n;
+        standing *s = &x->other[x->n++];
         int n = take_samples(side, b);
-        *s = (standing){.name = kiln_arena_strdup(&r->arena, word(side, "name"))};
+        *s = (standing){.name = kiln_arena_strdup(&r->arena, word(side, "name")),
+                        .library = library};
         if (n > n_ours) n = n_ours;
-        if (n < 1) continue;
+        if (n < 1 || is_wrong(side)) continue;
         spread(s, b, n);
         s->ratio = kiln_paired_ratio(a, b, n, r->o->seed);
     }
@@ -167,31 +247,50 @@ static void print_rate(const run *r, kiln_text *t, const kiln_problem *p, double
 
 /* ---------------------------------------------------------------- a problem, as text and JSON */
 
-static void print_vendor(const run *r, kiln_text *t, const kiln_problem *p, const standing *s,
-                         const json_t *side) {
+/* What a library's kernel is blamed for. */
+static void print_blame(kiln_text *t, const json_t *side) {
+    kiln_text_printf(t, "kernel is wrong (%s): %s; %s", word(side, "outcome"), word(side, "detail"),
+                     word(side, "schedule"));
+}
+
+static void print_choice(kiln_text *t, const json_t *side) {
+    const char *how = word(side, "choice");
+    kiln_text_printf(t, "  %s: %s\n", how, word(side, "schedule"));
+    if (strcmp(how, "exact"))
+        kiln_text_printf(t, "  %-15s not tuned: %s\n", "", word(side, "reason"));
+}
+
+static void print_idle(kiln_text *t, const json_t *side) {
+    if (is_wrong(side))
+        kiln_text_add(t, " its "), print_blame(t, side);
+    else
+        kiln_text_printf(t, " not measured: %s", word(side, "refused"));
+    kiln_text_add(t, "\n");
+}
+
+static void print_other(const run *r, kiln_text *t, const kiln_problem *p, const standing *s,
+                        const json_t *side) {
     kiln_text_printf(t, "  %-15s", s->name);
     if (s->ratio.median <= 0) {
-        kiln_text_printf(t, " not measured: %s\n", word(side, "refused"));
+        print_idle(t, side);
         return;
     }
     print_rate(r, t, p, s->median);
-    kiln_text_printf(t, "  %.3f [%.3f, %.3f]  %s\n", s->ratio.median, s->ratio.low, s->ratio.high,
-                     word(side, "describe"));
+    kiln_text_printf(t, "  %.3f [%.3f, %.3f]", s->ratio.median, s->ratio.low, s->ratio.high);
+    if (s->library)
+        print_choice(t, side);
+    else
+        kiln_text_printf(t, "  %s\n", word(side, "describe"));
     if (*word(side, "doubt"))
         kiln_text_printf(t, "  %-15s its result breaks our bound: %s\n", "", word(side, "doubt"));
 }
 
 static void print_text(const run *r, const outcome *x, const kiln_problem *p, const json_t *reply,
                        kiln_text *t) {
-    const json_t *sides = json_object_get(reply, "sides");
-    const char *how = word(reply, "choice");
     kiln_text_printf(t, "%s\n  %-15s", x->problem, "kiln");
     print_rate(r, t, p, x->ours.median);
-    kiln_text_printf(t, "  %s: %s\n", how, word(reply, "schedule"));
-    if (strcmp(how, "exact"))
-        kiln_text_printf(t, "  %-15s not tuned: %s\n", "", word(reply, "reason"));
-    for (int i = 0; i < x->n; i++)
-        print_vendor(r, t, p, &x->vendor[i], json_array_get(sides, (size_t)i + 1));
+    print_choice(t, side_of(reply, 0));
+    for (int i = 0; i < x->n; i++) print_other(r, t, p, &x->other[i], side_of(reply, i + 1));
 }
 
 static json_t *times_json(const standing *s, const json_t *side) {
@@ -205,53 +304,73 @@ static void update(json_t *j, json_t *more) {
     json_decref(more);
 }
 
-static json_t *vendor_json(const standing *s, const json_t *side) {
+static void keep(json_t *to, const json_t *from, const char *const *keys) {
+    for (; *keys; keys++) json_object_set(to, *keys, json_object_get(from, *keys));
+}
+
+static const char *const of_library[] = {"choice", "reason",      "variant", "schedule",
+                                         "kernel", "error_bound", NULL};
+static const char *const of_match[] = {"clock_mhz", "power_w", "sets", NULL};
+
+static json_t *idle_json(const standing *s, const json_t *side) {
     json_t *j = json_pack("{s:s}", "name", s->name);
-    if (s->ratio.median <= 0) {
+    kiln_text t = {0};
+    if (is_wrong(side)) kiln_text_add(&t, "its "), print_blame(&t, side);
+    if (t.size)
+        json_object_set_new(j, "error", json_string(kiln_text_get(&t)));
+    else
         json_object_set_new(j, "refused", json_string(word(side, "refused")));
-        return j;
-    }
-    update(j, json_pack("{s:s, s:f, s:f, s:f}", "describe", word(side, "describe"), "ratio",
-                        s->ratio.median, "low", s->ratio.low, "high", s->ratio.high));
+    kiln_text_free(&t);
+    return j;
+}
+
+static json_t *other_json(const standing *s, const json_t *side) {
+    if (s->ratio.median <= 0) return idle_json(s, side);
+    json_t *j = json_pack("{s:s, s:f, s:f, s:f}", "name", s->name, "ratio", s->ratio.median, "low",
+                          s->ratio.low, "high", s->ratio.high);
     update(j, times_json(s, side));
+    if (s->library)
+        keep(j, side, of_library);
+    else
+        json_object_set_new(j, "describe", json_string(word(side, "describe")));
     if (*word(side, "doubt")) json_object_set_new(j, "doubt", json_string(word(side, "doubt")));
     return j;
 }
 
-static void print_json(const run *r, const outcome *x, const kiln_problem *p, const json_t *reply,
-                       kiln_text *t) {
-    static const char *const kept[] = {"choice",      "reason",    "variant", "schedule", "kernel",
-                                       "error_bound", "clock_mhz", "power_w", "sets"};
-    (void)r;
-    const kiln_generator *g = kiln_generator_of(p->family);
-    const json_t *sides = json_object_get(reply, "sides");
-    json_t *vendors = json_array();
-    json_t *j = json_pack("{s:s, s:s, s:f, s:f}", "problem", x->problem, "group", x->group, "flops",
-                          g->flops(p), "bytes", g->bytes(p));
-    update(j, times_json(&x->ours, json_array_get(sides, 0)));
-    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
-        json_object_set(j, kept[i], json_object_get(reply, kept[i]));
-    for (int i = 0; i < x->n; i++)
-        json_array_append_new(vendors,
-                              vendor_json(&x->vendor[i], json_array_get(sides, (size_t)i + 1)));
-    json_object_set_new(j, "vendors", vendors);
-    char *line = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9));
+static void print_line(kiln_text *t, json_t *j) {
+    char *line = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     kiln_text_printf(t, "%s\n", line ? line : "");
     free(line);
     json_decref(j);
 }
 
-static void print_failure(const run *r, const outcome *x, const char *why, kiln_text *t) {
-    if (!r->o->json) {
-        kiln_text_printf(t, "%s\n  not measured: %s\n", x->problem, why);
-        return;
+static void print_json(const run *r, const outcome *x, const kiln_problem *p, const json_t *reply,
+                       kiln_text *t) {
+    (void)r;
+    const kiln_generator *g = kiln_generator_of(p->family);
+    json_t *vendors = json_array();
+    json_t *j = json_pack("{s:s, s:s, s:f, s:f}", "problem", x->problem, "group", x->group, "flops",
+                          g->flops(p), "bytes", g->bytes(p));
+    update(j, times_json(&x->ours, side_of(reply, 0)));
+    keep(j, side_of(reply, 0), of_library);
+    keep(j, reply, of_match);
+    for (int i = 0; i < x->n; i++) {
+        json_t *other = other_json(&x->other[i], side_of(reply, i + 1));
+        if (x->other[i].library)
+            json_object_set_new(j, "against", other);
+        else
+            json_array_append_new(vendors, other);
     }
-    json_t *j =
-        json_pack("{s:s, s:s, s:s}", "problem", x->problem, "group", x->group, "error", why);
-    char *line = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    kiln_text_printf(t, "%s\n", line ? line : "");
-    free(line);
-    json_decref(j);
+    json_object_set_new(j, "vendors", vendors);
+    print_line(t, j);
+}
+
+static void print_failure(const run *r, const outcome *x, const char *why, kiln_text *t) {
+    if (r->o->json)
+        print_line(t, json_pack("{s:s, s:s, s:s}", "problem", x->problem, "group", x->group,
+                                "error", why));
+    else
+        kiln_text_printf(t, "%s\n  not measured: %s\n", x->problem, why);
 }
 
 static void put(kiln_text *t) {
@@ -270,16 +389,16 @@ static void note_failure(run *r, outcome *x, const char *why) {
 static void note_reply(run *r, outcome *x, const json_t *reply) {
     kiln_problem p;
     kiln_text t = {0};
-    if (strcmp(word(reply, "outcome"), kiln_outcome_name(KILN_OUTCOME_OK))) {
-        kiln_text_printf(&t, "our kernel is wrong (%s): %s; %s", word(reply, "outcome"),
-                         word(reply, "detail"), word(reply, "schedule"));
+    if (is_wrong(side_of(reply, 0))) {
+        kiln_text_add(&t, "our "), print_blame(&t, side_of(reply, 0));
         r->n_wrong++;
         note_failure(r, x, kiln_text_get(&t));
         kiln_text_free(&t);
         return;
     }
+    r->n_spoiled += is_wrong(side_of(reply, 1));
     kiln_problem_parse(&p, x->problem, NULL); /* parsed before, by the worker */
-    stand(r, x, json_object_get(reply, "sides"));
+    stand(r, x, reply);
     x->measured = true;
     (r->o->json ? print_json : print_text)(r, x, &p, reply, &t);
     put(&t);
@@ -300,41 +419,40 @@ static void count(tally *t, double ratio, const char *at) {
     t->n++;
 }
 
-/* The fastest of the vendors in each problem: what ours must beat. */
-static double ratio_of(const outcome *x, const char *vendor) {
+/* name NULL: the fastest of the vendors in each problem, which ours must beat. */
+static double ratio_of(const outcome *x, const char *name) {
     double best = 0;
     for (int i = 0; i < x->n; i++) {
-        double ratio = x->vendor[i].ratio.median;
-        if (vendor && strcmp(vendor, x->vendor[i].name)) continue;
+        const standing *s = &x->other[i];
+        double ratio = s->ratio.median;
+        if (name ? strcmp(name, s->name) != 0 : s->library) continue;
         if (ratio > 0 && (best <= 0 || ratio < best)) best = ratio;
     }
     return best;
 }
 
-static void print_tally(const run *r, const char *group, const char *vendor, const tally *t,
+static void print_tally(const run *r, const char *group, const char *name, const tally *t,
                         kiln_text *out) {
     double mean = exp(t->logs / t->n);
     if (r->o->json)
-        kiln_text_printf(out,
-                         "{\"summary\":\"%s\",\"vendor\":\"%s\",\"problems\":%d,\"geomean\":%.6f,"
-                         "\"worst\":%.6f,\"worst_problem\":\"%s\"}\n",
-                         group, vendor, t->n, mean, t->worst, t->at);
+        print_line(out, json_pack("{s:s, s:s, s:i, s:f, s:f, s:s}", "summary", group, "vendor",
+                                  name, "problems", t->n, "geomean", mean, "worst", t->worst,
+                                  "worst_problem", t->at));
     else
-        kiln_text_printf(out, "%-16s %-15s %8d %8.3f %8.3f  %s\n", group, vendor, t->n, mean,
+        kiln_text_printf(out, "%-16s %-15s %8d %8.3f %8.3f  %s\n", group, name, t->n, mean,
                          t->worst, t->at);
 }
 
-/* group NULL: all of them. vendor NULL: the fastest. */
-static bool tally_up(const run *r, const char *group, const char *vendor, kiln_text *out) {
+/* group NULL: all of them. name NULL: the fastest vendor. */
+static bool tally_up(const run *r, const char *group, const char *name, kiln_text *out) {
     tally t = {0};
     for (int i = 0; i < r->suite->n; i++) {
         const outcome *x = &r->outcome[i];
         if (x->measured && (!group || !strcmp(group, x->group)))
-            count(&t, ratio_of(x, vendor), x->problem);
+            count(&t, ratio_of(x, name), x->problem);
     }
     if (!t.n) return false;
-    const char *name = !group ? "all" : *group ? group : "-";
-    print_tally(r, name, vendor ? vendor : "fastest", &t, out);
+    print_tally(r, !group ? "all" : *group ? group : "-", name ? name : "fastest", &t, out);
     return true;
 }
 
@@ -342,9 +460,10 @@ static void tally_group(const run *r, const char *group, kiln_text *out) {
     const outcome *any = NULL;
     for (int i = 0; i < r->suite->n && !any; i++)
         if (r->outcome[i].measured && r->outcome[i].n) any = &r->outcome[i];
-    int rows = 0;
-    for (int v = 0; any && v < any->n; v++) rows += tally_up(r, group, any->vendor[v].name, out);
-    if (rows > 1) tally_up(r, group, NULL, out);
+    int vendors = 0;
+    for (int i = 0; any && i < any->n; i++)
+        if (tally_up(r, group, any->other[i].name, out)) vendors += !any->other[i].library;
+    if (vendors > 1) tally_up(r, group, NULL, out);
 }
 
 static bool first_of_group(const run *r, int i) {
@@ -360,8 +479,8 @@ static void summarise(const run *r) {
         if (first_of_group(r, i)) groups++, tally_group(r, r->outcome[i].group, &t);
     if (groups > 1) tally_group(r, NULL, &t);
     if (t.size && !r->o->json)
-        printf("\n%-16s %-15s %8s %8s %8s  %s\n", "group", "vendor", "problems", "geomean", "worst",
-               "(time of the vendor over ours)");
+        printf("\n%-16s %-15s %8s %8s %8s  %s\n", "group", "versus", "problems", "geomean", "worst",
+               "(its time over ours)");
     put(&t);
 }
 
@@ -375,20 +494,22 @@ static void print_head(const run *r) {
     kiln_caps_identity(r->o->caps, &device);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     const char *protocol = kiln_record_protocol(r->o->hot);
+    const char *other = r->o->against;
+    kiln_text t = {0};
     if (r->o->json) {
         json_t *j =
             json_pack("{s:s, s:s, s:s, s:s, s:s, s:f, s:I}", "device", kiln_text_get(&device),
                       "library", r->o->name, "protocol", protocol, "date", date, "version",
                       KILN_RELEASE, "seconds", r->o->seconds, "seed", (json_int_t)r->o->seed);
-        char *line = j ? json_dumps(j, JSON_COMPACT) : NULL;
-        puts(line ? line : "");
-        free(line);
-        json_decref(j);
+        if (other) json_object_set_new(j, "against", json_string(other));
+        print_line(&t, j);
     } else
-        printf("%s\n%s, %s, %s; rounds for %g s per problem; time of the vendor over ours, median "
-               "of paired rounds [95 %% interval]\n\n",
-               kiln_text_get(&device), r->o->name, protocol, date, r->o->seconds);
-    fflush(stdout);
+        kiln_text_printf(&t,
+                         "%s\n%s%s%s, %s, %s; rounds for %g s per problem; their time over ours, "
+                         "median of paired rounds [95 %% interval]\n\n",
+                         kiln_text_get(&device), r->o->name, other ? " against " : "",
+                         other ? other : "", protocol, date, r->o->seconds);
+    put(&t);
     kiln_text_free(&device);
 }
 
@@ -397,6 +518,7 @@ static int open_run(run *r, kiln_error *e) {
     if (!r->outcome) return kiln_fail(e, KILN_NO_MEMORY, "no memory for %d problems", r->suite->n);
     r->worker = (kiln_worker){.role = KILN_WORKER_MEASURE, .cache = "/tmp"};
     kiln_caps_id(r->o->caps, r->worker.device);
+    if (r->o->against) r->against = name_library(r->o->against, &r->arena);
     for (int i = 0; i < r->suite->n; i++) {
         kiln_problem p;
         kiln_text text = {0};
@@ -412,12 +534,13 @@ static int open_run(run *r, kiln_error *e) {
 
 /* The next problem is prepared while the figures of this one are worked out. */
 static int measure_all(run *r, kiln_error *e) {
-    int status = send_request(r, 0, e);
+    bool against = r->against != NULL;
+    int status = send_request(r, 0, against, e);
     for (int i = 0; i < r->suite->n && !status; i++) {
         kiln_error why = {0};
-        json_t *reply = await(r, &why);
+        json_t *reply = take_reply(r, i, &why);
         if (kiln_interrupted) return *e = why, KILN_INTERRUPTED;
-        if (i + 1 < r->suite->n) status = send_request(r, i + 1, e);
+        if (i + 1 < r->suite->n) status = send_request(r, i + 1, against, e);
         if (reply)
             note_reply(r, &r->outcome[i], reply);
         else
@@ -436,6 +559,9 @@ int kiln_versus_run(const kiln_versus_options *o, const kiln_suite *suite, kiln_
     kiln_worker_stop(&r.worker);
     if (!status && r.n_wrong)
         status = kiln_fail(e, KILN_WRONG, "%d of %d problems came out wrong", r.n_wrong, suite->n);
+    else if (!status && r.n_spoiled)
+        status = kiln_fail(e, KILN_WRONG, "%d of %d problems came out wrong with %s", r.n_spoiled,
+                           suite->n, o->against);
     else if (!status && r.n_failed)
         status = kiln_fail(e, KILN_DRIVER, "%d of %d problems were not measured; see above",
                            r.n_failed, suite->n);

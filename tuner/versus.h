@@ -1,9 +1,10 @@
 /* `tune bench`: the kernels of a library, as the runtime chooses and launches them, against the
- * vendors of their target, in one interleaved run.
+ * vendors of their target and another library's kernels, in one interleaved run.
  *
  * A measuring worker per command holds the device, the library and one problem at a time:
  * versus_measure.c is its side, versus.c the tuner's. For each problem ours is verified, warmed up,
- * measured in rounds in which everybody has a turn (kiln_bench_rounds), and verified again. */
+ * measured in rounds in which everybody has a turn (kiln_bench_rounds), and verified again. So is
+ * the other library's kernel; where either is wrong, ours is measured again without it. */
 #ifndef KILN_TUNER_VERSUS_H
 #define KILN_TUNER_VERSUS_H
 
@@ -13,6 +14,7 @@
 typedef struct kiln_versus_options {
     const char *library; /* path of a .kiln file */
     const char *name;    /* what to call it: where its kernels come from */
+    const char *against; /* path of another one, or NULL */
     const kiln_caps *caps;
     double seconds; /* of rounds for each problem */
     uint64_t seed;
@@ -20,21 +22,27 @@ typedef struct kiln_versus_options {
     bool json; /* one JSON object a line instead of the text */
 } kiln_versus_options;
 
+/* Is it a library, and whole? The sentence names the file. */
+int kiln_versus_check(const char *library, kiln_error *e);
+
 /* The problems that a library was tuned for on a device, as a suite without groups. */
 int kiln_versus_problems(const char *library, const kiln_caps *caps, kiln_arena *arena,
                          kiln_suite *out, kiln_error *e);
 
 /* Measures and prints to stdout: a block per problem as it is done, then per group the geometric
  * mean and the worst of the ratios. A problem that cannot be measured is reported and passed over.
- * KILN_WRONG when a kernel of ours was wrong, KILN_DRIVER when a problem was not measured. */
+ * KILN_WRONG when a kernel of ours or of the other library was wrong, KILN_DRIVER when a problem
+ * was not measured. A problem for which the other library has no kernel is no failure. */
 int kiln_versus_run(const kiln_versus_options *o, const kiln_suite *suite, kiln_error *e);
 
 /* The worker's side.
- * request  {"do":"versus", "library", "problem", "seconds", "seed", "hot", "vendors"}
- * reply    {"status", "error", "choice", "reason", "variant", "schedule", "kernel", "outcome",
- *           "detail", "error_bound", "sets", "clock_mhz", "power_w",
+ * request  {"do":"versus", "libraries":[{"name", "path"}], "problem", "seconds", "seed", "hot",
+ *           "vendors"}
+ * reply    {"status", "error", "sets", "clock_mhz", "power_w",
  *           "sides":[{"name", "describe", "refused", "doubt", "batch", "rounds":[seconds]}]}
- * Our side is the first one, "kiln". */
+ * The libraries come first, ours before the other; the side of one that takes part has "choice",
+ * "reason", "variant", "schedule", "kernel", "outcome", "detail" and "error_bound", too. No rounds
+ * where a library's kernel is wrong beforehand. */
 json_t *kiln_versus_handle(const kiln_worker_context *c, json_t *request);
 
 #endif

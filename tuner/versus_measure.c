@@ -1,5 +1,6 @@
 /* The measuring worker's side of `tune bench`. The runtime opens the device, and the bench works on
- * that very device: ours runs as in a deployment, on the stream that the vendors use, too. */
+ * that very device: ours runs as in a deployment, on the stream that the vendors and another
+ * library's kernels use, too. */
 #include "tuner/versus.h"
 
 #include "runtime/context.h"
@@ -9,33 +10,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIDES_MAX = 8, ROUNDS_LEAST = 11, ROUNDS_MOST = 201, ROUNDS_SLOW = 5 };
+enum { LIBRARIES = 2, SIDES_MAX = 8, ROUNDS_LEAST = 11, ROUNDS_MOST = 201, ROUNDS_SLOW = 5 };
 
-/* What lives as long as the worker. */
-static struct {
+/* The libraries, ours first, on one device and stream: ours opens it, the other one joins. They
+ * live as long as the worker. */
+typedef struct shelf {
     char path[1024];
     kiln_library *library;
     kiln_context *context;
 } shelf;
+static shelf shelves[LIBRARIES];
 
 typedef struct side {
     const char *name, *describe;
     const char *refused, *doubt; /* why it does not run; what is odd about its result */
+    bool library;                /* then: what it chose */
+    kiln_plan *plan;
+    kiln_plan_info info;
+    kiln_record record; /* of its verification */
     kiln_subject *subject;
     double seconds; /* of a sample */
     int rounds;
     double sample[ROUNDS_MOST];
 } side;
 
-/* One problem in work. */
+/* One problem in work. Its first sides are the libraries'. */
 typedef struct match {
     const kiln_worker_context *c;
     kiln_arena arena;
     kiln_problem *problem;
-    kiln_plan *plan;
-    kiln_plan_info info;
     kiln_bench *bench;
-    kiln_record record;
     int n;
     side side[SIDES_MAX];
     kiln_sensors sensors;
@@ -51,28 +55,63 @@ static int relay(int status, kiln_error *e) {
     return status ? kiln_fail(e, status, "%s", kiln_last_error()) : KILN_OK;
 }
 
-static int open_library(const kiln_worker_context *c, const char *path, kiln_error *e) {
-    if (shelf.context && !strcmp(shelf.path, path)) return KILN_OK;
-    kiln_detach_device(shelf.context);
-    kiln_close_library(shelf.library);
-    shelf.context = NULL;
-    shelf.library = NULL;
+/* ---------------------------------------------------------------- what the libraries choose */
+
+static void clear(shelf *s) {
+    kiln_detach_device(s->context);
+    kiln_close_library(s->library);
+    *s = (shelf){0};
+}
+
+static int attach(const kiln_worker_context *c, shelf *s) {
     char id[32];
     kiln_caps_id(c->caps, id);
     kiln_attach_options where = {.size = sizeof where, .device = id};
-    int status = relay(kiln_open_library(path, NULL, &shelf.library), e);
-    if (!status) status = relay(kiln_attach_device(shelf.library, &where, &shelf.context), e);
-    if (!status) snprintf(shelf.path, sizeof shelf.path, "%s", path);
+    return kiln_attach_device(s->library, &where, &s->context);
+}
+
+static int open_library(const kiln_worker_context *c, int i, const char *path, kiln_error *e) {
+    shelf *s = &shelves[i];
+    if (s->context && !strcmp(s->path, path)) return KILN_OK;
+    for (int k = LIBRARIES; k-- > i;) clear(&shelves[k]); /* who joined leaves first */
+    int status = kiln_open_library(path, NULL, &s->library);
+    if (!status)
+        status = i ? kiln_context_join(s->library, shelves[0].context, &s->context) : attach(c, s);
+    snprintf(s->path, sizeof s->path, "%s", path);
+    return relay(status, e);
+}
+
+static int choose(match *m, json_t *from, kiln_error *e) {
+    int i = m->n++;
+    side *s = &m->side[i];
+    *s = (side){.name = field(from, "name"), .library = true, .record = {.detail = ""}};
+    s->info.size = sizeof s->info;
+    int status = open_library(m->c, i, field(from, "path"), e);
+    if (!status) status = relay(kiln_get_plan(shelves[i].context, m->problem, &s->plan), e);
+    if (!status) status = relay(kiln_prepare_plan(s->plan), e);
+    return status ? status : relay(kiln_get_plan_info(s->plan, &s->info), e);
+}
+
+/* The match cannot be without our side; it can be without the others. */
+static int excuse(match *m, side *s, const kiln_error *why, kiln_error *e) {
+    if (s == m->side) return *e = *why, why->status;
+    s->refused = kiln_arena_strdup(&m->arena, why->text);
+    return KILN_OK;
+}
+
+static int choose_all(match *m, json_t *request, kiln_error *e) {
+    json_t *libraries = json_object_get(request, "libraries");
+    int n = (int)json_array_size(libraries), status = KILN_OK;
+    if (n < 1 || n > LIBRARIES) return kiln_fail(e, KILN_BAD_INPUT, "%d libraries to measure", n);
+    for (int i = 0; i < n && !status; i++) {
+        kiln_error why = {0};
+        if (choose(m, json_array_get(libraries, (size_t)i), &why))
+            status = excuse(m, &m->side[i], &why, e);
+    }
     return status;
 }
 
-static int open_plan(match *m, const char *text, kiln_error *e) {
-    m->info = (kiln_plan_info){.size = sizeof m->info};
-    int status = relay(kiln_make_problem(text, &m->problem), e);
-    if (!status) status = relay(kiln_get_plan(shelf.context, m->problem, &m->plan), e);
-    if (!status) status = relay(kiln_prepare_plan(m->plan), e);
-    return status ? status : relay(kiln_get_plan_info(m->plan, &m->info), e);
-}
+/* ---------------------------------------------------------------- who takes part */
 
 static int launch(void *user, const kiln_buffer *operand, const double *scalar,
                   kiln_buffer workspace, kiln_error *e) {
@@ -81,29 +120,41 @@ static int launch(void *user, const kiln_buffer *operand, const double *scalar,
     return relay(kiln_launch_plan(user, &args), e);
 }
 
-static void enter_ours(match *m, kiln_error *e) {
-    side *s = &m->side[m->n++];
+static int enter_library(match *m, side *s, kiln_error *e) {
     kiln_bench_call call = {.run = launch,
-                            .user = m->plan,
-                            .workspace_bytes = m->info.workspace_bytes,
-                            .workspace_zeroed = m->info.workspace_zeroed_bytes};
-    *s = (side){.name = "kiln", .describe = m->info.schedule};
-    s->subject = kiln_subject_call(m->bench, &call, e);
-    if (s->subject) kiln_bench_verify(m->bench, s->subject, &m->record, &m->arena);
+                            .user = s->plan,
+                            .workspace_bytes = s->info.workspace_bytes,
+                            .workspace_zeroed = s->info.workspace_zeroed_bytes};
+    kiln_error why = {0};
+    if (s->refused) return KILN_OK;
+    s->subject = kiln_subject_call(m->bench, &call, &why);
+    return s->subject ? KILN_OK : excuse(m, s, &why, e);
+}
+
+/* Who is not right has its outcome in the reply. */
+static bool verify_libraries(match *m) {
+    bool right = true;
+    for (int i = 0; i < m->n; i++) {
+        side *s = &m->side[i];
+        if (s->library && s->subject)
+            right &= kiln_bench_verify(m->bench, s->subject, &s->record, &m->arena);
+    }
+    return right;
 }
 
 /* A vendor that is outside the bound that ours must keep is measured, and said to be. */
 static void enter_vendor(match *m, const kiln_vendor *v) {
     side *s = &m->side[m->n++];
     kiln_error e = {0};
-    kiln_record r = {.detail = ""};
     *s = (side){.name = v->name, .subject = kiln_subject_vendor(m->bench, v, &e)};
+    s->record.detail = "";
     if (!s->subject) {
         s->refused = kiln_arena_strdup(&m->arena, e.text);
         return;
     }
     s->describe = kiln_subject_describe(s->subject, &m->arena);
-    if (!kiln_bench_verify(m->bench, s->subject, &r, &m->arena)) s->doubt = r.detail;
+    if (!kiln_bench_verify(m->bench, s->subject, &s->record, &m->arena))
+        s->doubt = s->record.detail;
 }
 
 static void enter_vendors(match *m) {
@@ -146,55 +197,64 @@ static int run_rounds(match *m, kiln_error *e) {
     }
     int status = kiln_bench_rounds(m->bench, subject, n, rounds, sample, e);
     const kiln_target *t = m->c->target;
-    if (!t->sensors || t->sensors(shelf.context->device, &m->sensors))
+    if (!t->sensors || t->sensors(shelves[0].context->device, &m->sensors))
         m->sensors = (kiln_sensors){-1, -1, -1, -1, ""};
     return status;
 }
 
 /* Right before, and right after all the rounds: what one launch leaves behind in its workspace must
- * not spoil another. */
+ * not spoil another. Nothing is measured beside a kernel that is wrong: it may have written
+ * anywhere. */
 static int measure(match *m, json_t *request, kiln_error *e) {
     double seconds = json_number_value(json_object_get(request, "seconds"));
-    enter_ours(m, e);
-    if (!m->side[0].subject) return e->status;
-    if (m->record.outcome != KILN_OUTCOME_OK) return KILN_OK; /* the reply says so */
+    int status = KILN_OK;
+    for (int i = 0; i < m->n && !status; i++) status = enter_library(m, &m->side[i], e);
+    if (status || !verify_libraries(m)) return status;
     if (json_is_true(json_object_get(request, "vendors"))) enter_vendors(m);
-    int status = pace(m, seconds, e);
+    status = pace(m, seconds, e);
     if (!status) status = run_rounds(m, e);
-    if (!status) kiln_bench_verify(m->bench, m->side[0].subject, &m->record, &m->arena);
+    if (!status) verify_libraries(m);
     return status;
 }
 
 static int play(match *m, json_t *request, kiln_error *e) {
     kiln_bench_options o = {.seed = (uint64_t)json_integer_value(json_object_get(request, "seed")),
                             .hot = json_is_true(json_object_get(request, "hot"))};
-    int status = open_library(m->c, field(request, "library"), e);
-    if (!status) status = open_plan(m, field(request, "problem"), e);
+    int status = relay(kiln_make_problem(field(request, "problem"), &m->problem), e);
+    if (!status) status = choose_all(m, request, e);
     if (status) return status;
-    m->bench = kiln_bench_open(m->c->target, shelf.context->device, m->problem, &o, e);
+    m->bench = kiln_bench_open(m->c->target, shelves[0].context->device, m->problem, &o, e);
     return m->bench ? measure(m, request, e) : e->status;
 }
 
+/* ---------------------------------------------------------------- the reply */
+
+static json_t *library_reply(const side *s) {
+    static const char *const how[] = {"exact", "nearest", "fallback", "override"};
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f}", "choice", how[s->info.choice],
+                     "reason", s->info.reason, "variant", s->info.variant, "schedule",
+                     s->info.schedule, "kernel", s->info.kernel, "outcome",
+                     kiln_outcome_name(s->record.outcome), "detail", s->record.detail,
+                     "error_bound", s->record.error_bound);
+}
+
 static json_t *side_reply(const side *s) {
-    json_t *rounds = json_array();
+    json_t *rounds = json_array(), *chosen = s->library && !s->refused ? library_reply(s) : NULL;
     for (int i = 0; i < s->rounds; i++) json_array_append_new(rounds, json_real(s->sample[i]));
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "name", s->name, "describe",
-                     s->describe ? s->describe : "", "refused", s->refused ? s->refused : "",
-                     "doubt", s->doubt ? s->doubt : "", "batch",
-                     s->subject ? kiln_subject_batch(s->subject) : 0, "rounds", rounds);
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "name", s->name, "describe",
+                          s->describe ? s->describe : "", "refused", s->refused ? s->refused : "",
+                          "doubt", s->doubt ? s->doubt : "", "batch",
+                          s->subject ? kiln_subject_batch(s->subject) : 0, "rounds", rounds);
+    json_object_update(j, chosen);
+    json_decref(chosen);
+    return j;
 }
 
 static json_t *match_reply(const match *m) {
-    static const char *const how[] = {"exact", "nearest", "fallback", "override"};
     json_t *sides = json_array();
     int64_t bytes;
-    bool right = m->record.outcome == KILN_OUTCOME_OK;
-    for (int i = 0; i < m->n && right; i++) json_array_append_new(sides, side_reply(&m->side[i]));
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:i, s:i, s:i, s:o}", "status",
-                     0, "choice", how[m->info.choice], "reason", m->info.reason, "variant",
-                     m->info.variant, "schedule", m->info.schedule, "kernel", m->info.kernel,
-                     "outcome", kiln_outcome_name(m->record.outcome), "detail", m->record.detail,
-                     "error_bound", m->record.error_bound, "sets",
+    for (int i = 0; i < m->n; i++) json_array_append_new(sides, side_reply(&m->side[i]));
+    return json_pack("{s:i, s:i, s:i, s:i, s:o}", "status", 0, "sets",
                      kiln_bench_sets(m->bench, &bytes), "clock_mhz", m->sensors.clock_mhz,
                      "power_w", m->sensors.power_w, "sides", sides);
 }
@@ -202,7 +262,7 @@ static json_t *match_reply(const match *m) {
 static void leave(match *m) {
     for (int i = 0; i < m->n; i++) kiln_subject_close(m->side[i].subject);
     kiln_bench_close(m->bench);
-    kiln_release_plan(m->plan);
+    for (int i = 0; i < m->n; i++) kiln_release_plan(m->side[i].plan);
     kiln_free_problem(m->problem);
     kiln_arena_free(&m->arena);
 }
@@ -210,7 +270,7 @@ static void leave(match *m) {
 json_t *kiln_versus_handle(const kiln_worker_context *c, json_t *request) {
     static match m; /* its samples are too many for a stack */
     kiln_error e = {0};
-    m = (match){.c = c, .record = {.detail = ""}};
+    m = (match){.c = c};
     int status = play(&m, request, &e);
     json_t *reply =
         status ? json_pack("{s:i, s:s}", "status", status, "error", e.text) : match_reply(&m);
