@@ -1,7 +1,7 @@
-/* Rounds of the bench, through calls that log who ran on which operands: everybody has the turns that
- * were promised, in an order that favours nobody, on operands that rotate, with a workspace as
- * promised; wrong results are seen. On an OpenCL device (PoCL), as it is, and made to look like a GPU
- * with graphs, where rounds are enqueued ahead. */
+/* Rounds of the bench, through calls that log who ran on which operands: everybody has the turns
+ * that were promised, in an order that favours nobody, on operands that rotate, with a workspace as
+ * promised; wrong results are seen. On an OpenCL device (PoCL), as it is, and made to look like a
+ * GPU with graphs, where rounds are enqueued ahead. */
 #include "tuner/bench.h"
 
 #include "kernels/input.h"
@@ -133,9 +133,8 @@ static kiln_bench *open_bench(const char *text, bool hot) {
     kiln_problem p;
     kiln_error e = {0};
     kiln_bench_options o = {.seed = 5, .hot = hot};
-    kiln_bench *b = kiln_problem_parse(&p, text, &e)
-                        ? NULL
-                        : kiln_bench_open(&target, device, &p, &o, &e);
+    kiln_bench *b =
+        kiln_problem_parse(&p, text, &e) ? NULL : kiln_bench_open(&target, device, &p, &o, &e);
     if (!b) fail_msg("%s", e.text);
     return b;
 }
@@ -198,8 +197,7 @@ static void check_turns(int n, const int *rounds, const int *turn, int found) {
     assert_int_equal(at, found);
     for (int i = 0; i < n; i++)
         for (int k = 0; k < i; k++) /* neither goes before the other more often */
-            if (rounds[i] == rounds[k])
-                assert_in_range(follows[i][k] - follows[k][i] + 3, 0, 6);
+            if (rounds[i] == rounds[k]) assert_in_range(follows[i][k] - follows[k][i] + 3, 0, 6);
 }
 
 static void check_rounds(bool gpu, int n, const int *rounds) {
@@ -244,8 +242,8 @@ static void test_rounds(void **state) {
     }
 }
 
-/* A recorded batch is the same at every replay: it must visit every set, or its few would stay in the
- * cache. */
+/* A recorded batch is the same at every replay: it must visit every set, or its few would stay in
+ * the cache. */
 static void test_batches_are_cold(void **state) {
     caller c[1];
     kiln_subject *s[1];
@@ -408,7 +406,8 @@ static void test_reference_is_kept(void **state) {
     forget_others();
     assert_int_equal(compiled_for(one, cache), 0); /* the file is whole again */
     forget_others();
-    assert_int_equal(truncate(files.gl_pathv[0], 100), 0); /* a driver may crash on half a program */
+    assert_int_equal(truncate(files.gl_pathv[0], 100),
+                     0); /* a driver may crash on half a program */
     assert_int_equal(compiled_for(one, cache), 1);
     unlink(files.gl_pathv[0]);
     forget_others();

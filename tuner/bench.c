@@ -459,11 +459,19 @@ int kiln_bench_sets(const kiln_bench *b, int64_t *bytes) {
 
 /* ---- subjects ---- */
 
+/* Tensor maps are encoded once, for a place: that of packed operands must not move when somebody
+ * else wants a larger workspace. */
+static bool maps_workspace(const kiln_program *p) {
+    for (int i = 0; i < p->n_tensor_maps; i++)
+        if (p->tensor_map[i].operand == 255) return true;
+    return false;
+}
+
 /* The bench's workspace is everybody's. Zeros that a kernel leaves for its next launch would not
  * survive the turns of the others, so who needs them has a workspace to itself. */
 static guarded *workspace_of(kiln_subject *s) {
     int64_t zeroed = s->call.run ? s->call.workspace_zeroed : s->program.workspace_zeroed;
-    return zeroed > 0 ? &s->own : &s->b->workspace;
+    return zeroed > 0 || maps_workspace(&s->program) ? &s->own : &s->b->workspace;
 }
 
 static kiln_subject *refuse(kiln_subject *s, kiln_record *r, kiln_outcome outcome, const char *why,
