@@ -797,6 +797,7 @@ typedef struct runner {
     void *handle;
     bool usable;
     int repeats;
+    void *batch; /* those, recorded, where the target records: launches must not be what is timed */
     double median, samples[ROUNDS];
 } runner;
 
@@ -823,13 +824,32 @@ static double run_timed(race *r, runner *x) {
     bool host = x->vendor && x->vendor->host, ok = true;
     double from = now_seconds();
     if (!host) ok = !t->begin(r->b->d, 0, &e);
-    for (int i = 0; i < x->repeats && ok; i++) ok = run_once(r, x, &e);
+    if (x->batch)
+        ok = ok && !t->replay(r->b->d, x->batch, &e);
+    else
+        for (int i = 0; i < x->repeats && ok; i++) ok = run_once(r, x, &e);
     if (!host) ok = ok && !t->end(r->b->d, 0, &e);
     double seconds = host ? now_seconds() - from : ok ? t->seconds(r->b->d, 0, &e) : -1;
     if (ok && seconds > 0) return seconds / x->repeats;
     printf("  %s: %s\n", x->name, e.text);
     x->usable = false;
     return -1;
+}
+
+static void record_batch(race *r, runner *x) {
+    const kiln_target *t = r->b->t;
+    kiln_error e = {0};
+    if (!t->record_begin || (x->vendor && x->vendor->host) || x->repeats < 2) return;
+    bool ok = !t->record_begin(r->b->d, &e);
+    for (int i = 0; i < x->repeats && ok; i++) ok = run_once(r, x, &e);
+    x->batch = ok ? t->record_end(r->b->d, &e) : NULL;
+    x->usable = x->batch != NULL;
+    if (!x->usable) printf("  %s: %s\n", x->name, e.text);
+}
+
+static void forget_batch(race *r, runner *x) {
+    if (x->batch) r->b->t->forget(r->b->d, x->batch);
+    x->batch = NULL;
 }
 
 /* Chooses repeats (2 ms a region) and takes the median of 7. */
@@ -839,6 +859,7 @@ static void time_quickly(race *r, runner *x) {
     if (x->usable) first = run_timed(r, x);
     if (!x->usable) return;
     x->repeats = first > 0.002 ? 1 : first > 1e-5 ? (int)ceil(0.002 / first) : 200;
+    record_batch(r, x);
     for (int i = 0; i < 7 && x->usable; i++) x->samples[i] = run_timed(r, x);
     if (x->usable) x->median = median_of(x->samples, 7);
 }
@@ -1000,8 +1021,10 @@ static void keep_finalists(race *r) {
         runner *x = &r->runner[i];
         if (x->usable && (kept < (option.n_knobs ? 3 * FINALISTS : FINALISTS) || !strncmp(x->name, "[start]", 7)))
             r->runner[kept++] = *x;
-        else
+        else {
+            forget_batch(r, x);
             unload(r->b, &x->program);
+        }
     }
     r->n = kept;
 }
@@ -1048,6 +1071,7 @@ static void time_problem(bench *b, const char *text) {
     keep_finalists(&r);
     if (!b->dead) add_vendors(&r), time_finals(&r, g->flops(&p), g->bytes(&p));
     for (int i = 0; i < r.n; i++) {
+        forget_batch(&r, &r.runner[i]);
         if (r.runner[i].vendor)
             r.runner[i].vendor->close(r.runner[i].handle);
         else
