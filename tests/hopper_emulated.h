@@ -65,7 +65,6 @@ typedef enum forgotten {
     PRODUCT_FENCE,
     STORES_VISIBLE,
     STORES_READ,
-    STORES_DONE,
     GROUP_SYNC,
     WARP_SYNC,
     CLUSTER_SYNC,
@@ -89,7 +88,6 @@ typedef enum place {
     AT_PRODUCTS,
     AT_REGISTERS,
     AT_STORES_READ,
-    AT_STORES_DONE,
     ENDED
 } place;
 
@@ -274,8 +272,6 @@ static bool ready(const coroutine *t) {
         return b->free_registers >= t->value;
     case AT_STORES_READ:
         return !stores_left(t, STORE_READ, (int)t->value);
-    case AT_STORES_DONE:
-        return !stores_left(t, STORE_DONE, 0);
     case ENDED:
         break;
     }
@@ -658,11 +654,6 @@ static void emulate_stores_read(int left) {
     if (forgets(STORES_READ)) return;
     wait_at(AT_STORES_READ, 0, left);
     note_stores(run.now, left);
-}
-static void emulate_stores_done(void) {
-    if (forgets(STORES_DONE)) return;
-    wait_at(AT_STORES_DONE, 0, 0);
-    note_stores(run.now, 0);
 }
 static void emulate_stores_visible(void) { run.now->visible += !forgets(STORES_VISIBLE); }
 

@@ -138,6 +138,27 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define TN 8
 #define EVICT 2
 #include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) tall_turns_##x /* the shared tile does not fall into parts */
+#define CLUSTER_M 2
+#define TN 24
+#define STAGES 3
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) square_turns_##x
+#define CLUSTER_M 2
+#define CLUSTER_N 2
+#define TM 192
+#define TN 24
+#define CONSUMERS 3
+#define STAGES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) across_turns_##x
+#define SWAP 1
+#define CLUSTER_M 2
+#define TM 16
+#define TN 64
+#define CONSUMERS 1
+#define TRANSPOSE_B 0
+#include "tests/wgmma_sm90_emulated.h"
 #define NAME(x) square_##x
 #define CLUSTER_M 2
 #define CLUSTER_N 2
@@ -847,6 +868,9 @@ static void test_clusters(void **state) {
     check(&tall_instance, "m=400 n=40 k=200", 4);
     check(&wide_instance, "m=200 n=40 k=264", 4);
     check(&square_instance, "m=300 n=136 k=200", 8);
+    check(&tall_turns_instance, "m=400 n=40 k=264", 4);
+    check(&square_turns_instance, "m=400 n=136 k=456", 8);
+    check(&across_turns_instance, "m=72 n=200 k=200", 4);
 }
 
 static void test_swapped(void **state) {
@@ -978,6 +1002,9 @@ static void test_random_sizes(void **state) {
                                           &tall_instance,
                                           &wide_instance,
                                           &square_instance,
+                                          &tall_turns_instance,
+                                          &square_turns_instance,
+                                          &across_turns_instance,
                                           &swap_instance,
                                           &swap_flat_instance,
                                           &swap_stream_instance,
@@ -1059,7 +1086,7 @@ static void test_omissions_are_noticed(void **state) {
         {WARP_SYNC, &tma_instance, "m=128 n=64 k=64", 1},
         {STORES_VISIBLE, &tma_instance, "m=128 n=64 k=64", 1},
         {STORES_READ, &tma_wide_instance, "m=64 n=256 k=64", 1},
-        {STORES_DONE, &tma_instance, "m=128 n=64 k=64", 1},
+        {STORES_READ, &tma_instance, "m=128 n=64 k=64", 1},
         {GROUP_SYNC, &swap_instance, "m=16 n=128 k=64", 1},
         {GROUP_SYNC, &stream_instance, "m=128 n=32 k=520", 3},
         {FLAG_TAKE, &stream_instance, "m=128 n=32 k=520", 3},
@@ -1328,7 +1355,7 @@ static void test_macros_end(void **state) {
 /* What C accepts, CUDA may not. Without NVRTC nothing is compiled, and the test says so. */
 static void test_compiles(void **state) {
     static const instance *const some[] = {
-        &square_instance,   &swap_stream_instance,  &tma_narrow_instance,
+        &square_instance,   &swap_stream_instance,  &tma_narrow_instance, &square_turns_instance,
         &tn_instance,       &fp8_pingpong_instance, &i8_stream_instance,
         &packed_instance,   &split_packed_instance, &split_turns_instance,
         &split_i8_instance, &rows_stream_instance,  &rows_swap_instance,

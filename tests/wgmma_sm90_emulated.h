@@ -220,7 +220,6 @@ FUNC void NAME(store_box)(const NAME(tensor_map) * map, u32 from, int c0, int c1
 }
 FUNC void NAME(stores_read)(void) { emulate_stores_read(1); }
 FUNC void NAME(stores_all_read)(void) { emulate_stores_read(0); }
-FUNC void NAME(stores_done)(void) { emulate_stores_done(); }
 FUNC void NAME(stores_visible)(void) { emulate_stores_visible(); }
 FUNC void NAME(wgmma)(ACC *sum, u64 x, u64 y, int keep) { emulate_wgmma(sum, SUMS, x, y, keep); }
 FUNC void NAME(wgmma_fence)(void) { emulate_wgmma_fence(); }
@@ -352,6 +351,7 @@ static const instance NAME(instance) = {
 #undef MAIN_PARAMS /* the body has two of them */
 #undef MAIN_EPILOGUE
 #undef TILE_OF
+#undef DRAIN_SOON
 #undef EPILOGUE_PARAMS
 #undef EPILOGUE_ARGS
 #undef ROW_TOPS

@@ -56,9 +56,6 @@ static void insert(kiln_knob_values *list, int value) {
     list->n++;
 }
 
-/* With few rows they may take the side of 8, which has no 64 to fill. */
-static bool may_swap(const matmul *v) { return v->m <= 256; }
-
 /* A side may be wgmma's side of 64, or its side of 8 with the widths `y`. */
 static void add_sides(kiln_space *out, const char *knob, kiln_knob_values y) {
     for (int side = 64; side <= 256; side += 64) insert(&y, side);
@@ -66,13 +63,9 @@ static void add_sides(kiln_space *out, const char *knob, kiln_knob_values y) {
 }
 
 static void add_tiles(const kiln_problem *p, const kiln_caps *caps, kiln_space *out) {
-    matmul v = kiln_matmul_view(p);
-    add_sides(out, "tm", may_swap(&v) ? y_sides(p, caps, true) : (kiln_knob_values){.n = 0});
+    add_sides(out, "tm", y_sides(p, caps, true));
     add_sides(out, "tn", y_sides(p, caps, false));
-    if (may_swap(&v))
-        ADD(out, "swap", 0, 1);
-    else
-        ADD(out, "swap", 0);
+    ADD(out, "swap", 0, 1);
 }
 
 /* Orders differ where many tiles share the L2 cache; with few, they all run at once. */
@@ -411,10 +404,9 @@ static kiln_knob_values y_sides(const kiln_problem *p, const kiln_caps *caps, bo
 }
 
 static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
-    matmul v = kiln_matmul_view(p);
     kiln_schedule best = kiln_variant_default(&kiln_matmul_wgmma_sm90), found = best;
     double least = INFINITY;
-    for (int swap = 0; swap <= (int)may_swap(&v); swap++)
+    for (int swap = 0; swap <= 1; swap++)
         for (int y = 8; y <= SIDE_MAX; y += 8) {
             double time = consider_width(y, swap, p, caps, &found);
             if (time < least) best = found, least = time;

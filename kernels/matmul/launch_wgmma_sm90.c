@@ -239,14 +239,19 @@ static bool legal_shared(const kiln_schedule *s, const shape *x, const kiln_caps
                           caps->shared_bytes);
 }
 
-/* A block of a cluster loads its part of a shared tile: whole swizzle atoms, one box of 256 lines
- * at most. */
+/* Lines of a shared tile that a block of a cluster loads at a time: its part, or where parts are
+ * not whole swizzle atoms the whole tile (kernel.cuh). */
+static int part_of(int tile, int sharers, bool across, int element) {
+    int unit = across ? LINE / element : 8;
+    return tile % (sharers * unit) ? tile : tile / sharers;
+}
+
 static bool legal_part(int tile, int sharers, bool across, int element, kiln_text *why) {
-    int part = tile / sharers, unit = across ? LINE / element : 8;
-    if (tile % sharers == 0 && part % unit == 0 && part <= 256) return true;
+    int part = part_of(tile, sharers, across, element), unit = across ? LINE / element : 8;
+    if (part % unit == 0 && part <= 256) return true;
     return kiln_matmul_no(why,
-                          "a tile side of %d, loaded by %d blocks, is not parts of at most 256 "
-                          "lines in units of %d",
+                          "a tile side of %d, loaded by %d blocks, is not at most 256 lines in "
+                          "units of %d",
                           tile, sharers, unit);
 }
 
@@ -521,7 +526,7 @@ static void add_operand(kiln_program *out, const kiln_problem *p, const kiln_cap
      * neighbours (4104x4120x4168 on an H200: 208 us, with 256 bytes 228). */
     int l2_bytes = q.ld * element % LINE ? 128 : 255;
     add_map(out, &q, packed ? 255 : o, offset, LINE / element,
-            across ? s->value[TK] : tile / sharers, l2_bytes);
+            across ? s->value[TK] : part_of(tile, sharers, across, element), l2_bytes);
 }
 
 /* Flags and partial sums lie first, packed operands behind them. */

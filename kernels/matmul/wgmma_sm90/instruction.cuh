@@ -79,11 +79,10 @@ FUNC void NAME(store_box)(const NAME(tensor_map) *map, u32 from, int c0, int c1,
                  "r"(from), "r"(c0), "r"(c1), "r"(c2)
                  : "memory");
 }
-/* Until at most one of this thread's stores has still to read its shared memory; until none has;
- * until all are done. */
+/* Until at most one of this thread's stores has still to read its shared memory; until none has,
+ * which is all that a block must wait for: its launch does not end before they are done. */
 FUNC void NAME(stores_read)() { asm volatile("cp.async.bulk.wait_group.read 1;" ::: "memory"); }
 FUNC void NAME(stores_all_read)() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
-FUNC void NAME(stores_done)() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 /* What this thread stored to shared memory is visible to TMA. */
 FUNC void NAME(stores_visible)() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -1,9 +1,15 @@
 /* ---- the producer: one thread asks for every slot of this block's items, in order
  *
  * Of an operand's tile that CLUSTER_Y (CLUSTER_X) blocks share, each loads its part and sends it to
- * all of them; full[] expects the whole of both tiles. */
-#define PART_X (X_TILE / CLUSTER_Y)
-#define PART_Y (Y_TILE / CLUSTER_X)
+ * all of them; a tile that does not fall into parts of whole swizzle atoms is loaded by one of them,
+ * for every slot the next one. full[] expects the whole of both tiles. */
+#define ATOM_X (X_ACROSS ? PER_LINE : 8) /* lines */
+#define ATOM_Y (Y_ACROSS ? PER_LINE : 8)
+#define TURNS_X (X_TILE % (CLUSTER_Y * ATOM_X) != 0)
+#define TURNS_Y (Y_TILE % (CLUSTER_X * ATOM_Y) != 0)
+#define PART_X (TURNS_X ? X_TILE : X_TILE / CLUSTER_Y)
+#define PART_Y (TURNS_Y ? Y_TILE : Y_TILE / CLUSTER_X)
+#define MY_TURN(turns, k, sharers, rank) (!(turns) || (k) % (sharers) == (rank))
 #define POLICY_A (EVICT == 2 ? EVICT_FIRST : EVICT_NORMAL)
 #define POLICY_B (EVICT == 1 ? EVICT_FIRST : EVICT_NORMAL)
 
@@ -41,10 +47,13 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
             const u32 full = FULL(pool, ring.slot), slot = pool + ring.slot * SLOT;
             NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
             NAME(barrier_expect)(full, SLOT);
-            NAME(load_lines)(map_x, full, slot, X_TILE, X_ACROSS, x0, ry * PART_X, PART_X, k * TK,
-                             batch, mask_x, SWAP ? POLICY_B : POLICY_A);
-            NAME(load_lines)(map_y, full, slot + SLOT_X, Y_TILE, Y_ACROSS, y0, rx * PART_Y, PART_Y,
-                             k * TK, batch, mask_y, SWAP ? POLICY_A : POLICY_B);
+            if (MY_TURN(TURNS_X, k, CLUSTER_Y, ry))
+                NAME(load_lines)(map_x, full, slot, X_TILE, X_ACROSS, x0, TURNS_X ? 0 : ry * PART_X,
+                                 PART_X, k * TK, batch, mask_x, SWAP ? POLICY_B : POLICY_A);
+            if (MY_TURN(TURNS_Y, k, CLUSTER_X, rx))
+                NAME(load_lines)(map_y, full, slot + SLOT_X, Y_TILE, Y_ACROSS, y0,
+                                 TURNS_Y ? 0 : rx * PART_Y, PART_Y, k * TK, batch, mask_y,
+                                 SWAP ? POLICY_A : POLICY_B);
             NAME(ring_next)(&ring);
         }
     }
@@ -65,6 +74,15 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 /* Will this consumer finish the item? Other shares of a streamed tile are left to the first one's
  * owner; of two blocks that halve k each finishes one consumer's part. */
 #define FINISHES(w, wg, rank) ((!STREAM || (w)->from == 0) && (CLUSTER_K == 1 || (wg) == (rank)))
+
+/* What statements read is brought near late, if that needs no registers that the sums have. */
+#if MATRIX_READS && SPLIT == 1
+#define DRAIN_SOON(late)                                                                           \
+    if ((late) == (X_BLOCKS * SUMS <= 160) && FINISHES(&w, wg, rank))                              \
+        NAME(drain_soon)(&w, tile_rank, first, EPILOGUE_ARGS)
+#else
+#define DRAIN_SOON(late)
+#endif
 
 /* grid: a multiple of CLUSTER, at most what runs at once. */
 ENTRY(THREADS)
@@ -122,9 +140,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
                 continue;
             }
 #endif
-#if MATRIX_READS && SPLIT == 1
-            if (FINISHES(&w, wg, rank)) NAME(drain_soon)(&w, tile_rank, first, EPILOGUE_ARGS);
-#endif
+            DRAIN_SOON(false);
 #if PINGPONG
             NAME(group_sync)(TURN_BARRIER(wg), 256);
 #endif
@@ -132,6 +148,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
 #if PINGPONG
             NAME(group_arrive)(TURN_BARRIER(wg ^ 1), 256);
 #endif
+            DRAIN_SOON(true);
             NAME(multiply_end)(sum, pool, &ring, &reader);
 #if STREAM
             if (w.from > 0) {
@@ -158,7 +175,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
 #endif
         }
 #if TMA_STORE
-        NAME(stores_done)();
+        NAME(stores_all_read)();
 #endif
     }
 #if CLUSTER > CLUSTER_K
