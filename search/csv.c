@@ -36,8 +36,8 @@ static int read_line(kiln_csv *c, kiln_error *e) {
             int code;
             const char *why = gzerror(c->file, &code);
             if (code == Z_OK || code == Z_STREAM_END) return 0;
-            return kiln_fail(e, KILN_CORRUPT, "recording %s cannot be unpacked (%s); fetch it again",
-                             c->path, why);
+            return kiln_fail(e, KILN_CORRUPT,
+                             "recording %s cannot be unpacked (%s); fetch it again", c->path, why);
         }
         size_t n = strlen(c->text);
         if (n + 1 == sizeof c->text)

@@ -1,5 +1,5 @@
-/* Private to search/: CSV files, gzipped or not, a line at a time. A header line, then values: numbers,
- * or words, which count as categories. No quoting: recordings need none. */
+/* Private to search/: CSV files, gzipped or not, a line at a time. A header line, then values:
+ * numbers, or words, which count as categories. No quoting: recordings need none. */
 #ifndef KILN_SEARCH_CSV_H
 #define KILN_SEARCH_CSV_H
 

@@ -32,7 +32,7 @@ typedef struct recipe {
 } recipe;
 
 typedef struct sizes {
-    kiln_csv *csv; /* its arena holds names and values */
+    kiln_csv *csv;            /* its arena holds names and values */
     int n_columns, n_problem; /* columns; those of the problem come first */
     column column[KILN_PARAMETERS_MAX];
     row *rows; /* by problem */
@@ -42,9 +42,9 @@ typedef struct sizes {
     int *fold;      /* per problem */
     int n_recipes;
     recipe recipe[RECIPES_MAX];
-    float *features; /* n x n_recipes */
+    float *features;         /* n x n_recipes */
     double *target, *weight; /* per row; of a problem that all failed: weight 0 */
-    double *said;    /* per row: what is thought of it; the least is chosen */
+    double *said;            /* per row: what is thought of it; the least is chosen */
 } sizes;
 
 static int no_memory(kiln_error *e) {
@@ -66,8 +66,9 @@ static int read_header(sizes *x, const char *from, kiln_error *e) {
             return no_memory(e);
     }
     if (x->n_columns < c->n_fields && x->n_problem > 0) return 0;
-    return kiln_csv_fail(c, e, "the header needs columns of the problem, then those of the "
-                               "configuration, whose first --sizes names, then time_ms");
+    return kiln_csv_fail(c, e,
+                         "the header needs columns of the problem, then those of the "
+                         "configuration, whose first --sizes names, then time_ms");
 }
 
 static bool is_number(const char *text) {
@@ -149,8 +150,8 @@ static int describe_column(sizes *x, int k) {
     for (int64_t i = 0; i < n; i++)
         if (!c->n_values || v[i] != v[c->n_values - 1]) v[c->n_values++] = v[i];
     c->value = v;
-    c->size = k < x->n_problem && !c->words && c->n_values >= SIZE_VALUES &&
-              !strstr(c->name, "stride");
+    c->size =
+        k < x->n_problem && !c->words && c->n_values >= SIZE_VALUES && !strstr(c->name, "stride");
     return 0;
 }
 
@@ -260,15 +261,24 @@ static double volume(const sizes *x, const double *v) {
 static double follow(const sizes *x, const recipe *r, const double *v) {
     double a = v[r->a], b = v[r->b];
     switch (r->kind) {
-    case VALUE: return a;
-    case IS: return isnan(a) ? NAN : a == x->column[r->a].value[r->b];
-    case PRODUCT: return a * b;
-    case RATIO: return a / b;
-    case VOLUME: return volume(x, v);
-    case EVEN: return evenness(a);
-    case TILES: return ceil(a / b);
-    case FILL: return a / b / ceil(a / b);
-    case BLOCKS: return ceil(a / b) * ceil(v[r->c] / v[r->d]);
+    case VALUE:
+        return a;
+    case IS:
+        return isnan(a) ? NAN : a == x->column[r->a].value[r->b];
+    case PRODUCT:
+        return a * b;
+    case RATIO:
+        return a / b;
+    case VOLUME:
+        return volume(x, v);
+    case EVEN:
+        return evenness(a);
+    case TILES:
+        return ceil(a / b);
+    case FILL:
+        return a / b / ceil(a / b);
+    case BLOCKS:
+        return ceil(a / b) * ceil(v[r->c] / v[r->d]);
     }
     return NAN;
 }
@@ -318,8 +328,7 @@ static kiln_forest *train_without(const sizes *x, int fold, float *rows, double 
     for (int p = 0; p < x->n_problems; p++)
         for (int64_t i = x->first[p]; x->fold[p] != fold && i < x->first[p + 1]; i++) {
             if (!(x->weight[i] > 0)) continue;
-            memcpy(rows + (size_t)n * width, x->features + (size_t)i * width,
-                   width * sizeof *rows);
+            memcpy(rows + (size_t)n * width, x->features + (size_t)i * width, width * sizeof *rows);
             target[n] = x->target[i], weight[n++] = x->weight[i];
         }
     if (n) return grow(x, rows, target, weight, n, e);
@@ -442,13 +451,14 @@ static void add_score(kiln_sizes_score s, kiln_sizes_score *sum, kiln_text *tabl
 int kiln_sizes_table(const char *const *paths, int n, const char *from, kiln_text *table,
                      kiln_error *e) {
     kiln_sizes_score list = {0}, model = {0}, none = {0};
-    kiln_text_printf(table,
-                     "New sizes: models and lists of the problems in the other of %d folds by size; "
-                     "speed of their\nfirst pick and of the best of their first %d, relative to "
-                     "the best measured (geometric means).\n\n"
-                     "| file                 | problems | config. |  list  | of %d   | model  | "
-                     "of %d   |\n|---|--:|--:|--:|--:|--:|--:|\n",
-                     FOLDS, PICKS, PICKS, PICKS);
+    kiln_text_printf(
+        table,
+        "New sizes: models and lists of the problems in the other of %d folds by size; "
+        "speed of their\nfirst pick and of the best of their first %d, relative to "
+        "the best measured (geometric means).\n\n"
+        "| file                 | problems | config. |  list  | of %d   | model  | "
+        "of %d   |\n|---|--:|--:|--:|--:|--:|--:|\n",
+        FOLDS, PICKS, PICKS, PICKS);
     for (int i = 0; i < n; i++) {
         kiln_sizes_result r;
         char name[64];

@@ -3,9 +3,9 @@
  * fewer; what learns is what trains the model that ships (cost-model/slowdown.h).
  *
  * A file is CSV, gzipped or not: the columns of the problem, those of the configuration, `time_ms`
- * (anything but a positive number is a failure), then whatever else, which is ignored. A cell may be
- * empty: that configuration has no such parameter. Words count as categories. A size is a column of
- * the problem with five different numbers or more, and no stride, which follows from sizes.
+ * (anything but a positive number is a failure), then whatever else, which is ignored. A cell may
+ * be empty: that configuration has no such parameter. Words count as categories. A size is a column
+ * of the problem with five different numbers or more, and no stride, which follows from sizes.
  *
  * Features come from the columns by rules that hold for any kernel: values, products and ratios of
  * sizes and of parameters, the powers of two in sizes and strides, and for a size and a parameter,
@@ -24,8 +24,8 @@ typedef struct kiln_sizes_score {
 
 typedef struct kiln_sizes_result {
     int problems, configurations; /* problems that all failed are not counted */
-    kiln_sizes_score list;  /* a fixed list: configurations by their mean slowdown */
-    kiln_sizes_score model; /* for each problem a forest of those in other folds */
+    kiln_sizes_score list;        /* a fixed list: configurations by their mean slowdown */
+    kiln_sizes_score model;       /* for each problem a forest of those in other folds */
 } kiln_sizes_result;
 
 /* `from`: the first column of the configuration. Problems are dealt into 5 folds by their sizes:

@@ -14,10 +14,11 @@
 
 typedef struct kiln_sources {
     const kiln_search_space *space;
-    int n;     /* that are heard */
-    bool some; /* others are not */
-    int source[KILN_GP_OPINIONS_MAX];   /* among the space's opinions */
-    double agreement; /* mean rank correlation between those heard; NaN: fewer than two, or unknown */
+    int n;                            /* that are heard */
+    bool some;                        /* others are not */
+    int source[KILN_GP_OPINIONS_MAX]; /* among the space's opinions */
+    double
+        agreement; /* mean rank correlation between those heard; NaN: fewer than two, or unknown */
     double level[KILN_GP_OPINIONS_MAX]; /* mean opinion over the points, when some are not heard */
 } kiln_sources;
 
@@ -32,8 +33,8 @@ double kiln_sources_opinion(const kiln_sources *s, int i, int64_t point);
 double kiln_sources_prior(const kiln_sources *s, int64_t point);
 
 /* Rank correlation of what source k of a space says of points with the mean of what it says of
- * some of their neighbours, by a sample of `pairs` points; NaN: it cannot be told (no neighbours, few
- * opinions, all equal, no memory). */
+ * some of their neighbours, by a sample of `pairs` points; NaN: it cannot be told (no neighbours,
+ * few opinions, all equal, no memory). */
 double kiln_source_regularity(const kiln_search_space *space, int k, const int64_t *points,
                               int64_t n, int64_t *pairs);
 
