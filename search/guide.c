@@ -8,7 +8,8 @@
 
 enum { PICKS = 8, ROWS_MAX = 150 };
 static const double CLIP = 5;       /* slower than this times the best is just slow */
-static const double PRIOR_ODDS = 4; /* log odds for opinions before any outcome */
+static const double PRIOR_ODDS = 4; /* log odds for opinions before any outcome, when their sources */
+static const double AGREED = 0.5;   /* agree so far or more (rank correlation), or there is one only */
 
 typedef struct adviser {
     kiln_gp *gp;
@@ -47,10 +48,10 @@ static void look_at(kiln_guide *g, const int64_t *points, int64_t from, int64_t 
         kiln_view_row(&g->view, points[i], g->rows + i * g->view.width);
 }
 
-kiln_guide *kiln_guide_open(const kiln_search_space *space, const int64_t *points, int64_t n,
+kiln_guide *kiln_guide_open(const kiln_sources *sources, const int64_t *points, int64_t n,
                             kiln_error *e) {
     kiln_guide *g = calloc(1, sizeof *g);
-    bool made = g && !kiln_view_open(&g->view, space, points, n, NULL) && reserve_rows(g, n);
+    bool made = g && !kiln_view_open(&g->view, sources, points, n, NULL) && reserve_rows(g, n);
     if (made) g->lesson = malloc(ROWS_MAX * ((size_t)g->view.width + 1) * sizeof *g->lesson);
     if (!made || !g->lesson) {
         kiln_guide_close(g);
@@ -158,9 +159,20 @@ int64_t kiln_guide_next(kiln_guide *g, bool opinions) {
     return a->next < a->n ? a->pick[a->next++] : -1;
 }
 
+/* The device at hand is one more like those of the sources: what they cannot foretell of each other
+ * they will hardly foretell of it. */
+static double prior_odds(const kiln_guide *g) {
+    double a = g->view.sources->agreement;
+    return isnan(a) ? PRIOR_ODDS : PRIOR_ODDS * fmax(fmin(a / AGREED, 1), 0);
+}
+
 double kiln_guide_belief(const kiln_guide *g) {
     if (!g->listener.gp || !g->deaf.gp) return 0;
-    double odds = PRIOR_ODDS + kiln_gp_evidence(g->listener.gp) - kiln_gp_evidence(g->deaf.gp);
+    /* When the outcomes are explained best by believing nothing, opinions do not help, however
+     * well the rest of that process does. */
+    if (!(kiln_gp_trust(g->listener.gp) > 0)) return 0;
+    double odds =
+        prior_odds(g) + kiln_gp_evidence(g->listener.gp) - kiln_gp_evidence(g->deaf.gp);
     return isnan(odds) ? 0 : 1 / (1 + exp(-odds));
 }
 

@@ -4,12 +4,13 @@
 #ifndef KILN_SEARCH_GUIDE_H
 #define KILN_SEARCH_GUIDE_H
 
-#include "search/search.h"
+#include "search/source.h"
 
 typedef struct kiln_guide kiln_guide;
 
-/* points: those that the guide shall look at, n of them. NULL: no memory. */
-kiln_guide *kiln_guide_open(const kiln_search_space *space, const int64_t *points, int64_t n,
+/* points: those of the sources' space that the guide shall look at, n of them; the sources must
+ * outlive the guide. NULL: no memory. */
+kiln_guide *kiln_guide_open(const kiln_sources *sources, const int64_t *points, int64_t n,
                             kiln_error *e);
 void kiln_guide_close(kiln_guide *g);
 

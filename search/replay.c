@@ -1,6 +1,8 @@
+#include "search/csv.h"
 #include "search/frontier.h"
 #include "search/replay_json.h"
 
+#include "base/hash.h"
 #include "cost-model/features.h"
 
 #include <zlib.h>
@@ -12,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { LINE_MAX_BYTES = 16384, SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
+enum { SEEDS = 25, EVALUATIONS = 400, BATCH = 4 };
 const double kiln_replay_level[KILN_REPLAY_LEVELS] = {0.90, 0.95, 0.99};
 
 /* A parameter's distinct values, ascending. */
@@ -224,108 +226,60 @@ kiln_recording *kiln_recording_wrap(const char *name, const kiln_search_space *s
 
 /* ---------------------------------------------------------------- reading CSV */
 
-typedef struct csv {
-    const char *path;
-    gzFile file;
-    int64_t line;
-    char text[LINE_MAX_BYTES];
-    char *field[KILN_PARAMETERS_MAX + 2];
-    int n_fields;
+/* What a file of points becomes. */
+typedef struct reader {
+    kiln_csv *csv;
     int time_at, status_at; /* fields */
-    char *category[256];    /* words seen in place of numbers; their index is the value */
-    int n_categories;
-    kiln_arena arena; /* names and categories */
     double *values, *seconds;
     int64_t n, capacity;
-} csv;
+} reader;
 
-static int csv_fail(const csv *c, kiln_error *e, const char *what) {
-    return kiln_fail(e, KILN_BAD_INPUT, "recording %s, line %lld: %s", c->path, (long long)c->line,
-                     what);
-}
-
-/* 1: a line; 0: the end; negative: an error. */
-static int csv_line(csv *c, kiln_error *e) {
-    do {
-        c->line++;
-        if (!gzgets(c->file, c->text, sizeof c->text)) {
-            int code;
-            const char *why = gzerror(c->file, &code);
-            if (code == Z_OK || code == Z_STREAM_END) return 0;
-            return kiln_fail(e, KILN_CORRUPT, "recording %s cannot be unpacked (%s); fetch it again",
-                             c->path, why);
-        }
-        size_t n = strlen(c->text);
-        if (n + 1 == sizeof c->text) return csv_fail(c, e, "longer than 16 KB; is it a CSV file?");
-        while (n && strchr("\r\n", c->text[n - 1])) c->text[--n] = 0;
-    } while (!c->text[0]);
-    c->n_fields = 0;
-    for (char *s = c->text; s; ) {
-        if (c->n_fields == KILN_PARAMETERS_MAX + 2)
-            return csv_fail(c, e, "more than 66 columns; leave some out");
-        c->field[c->n_fields++] = s;
-        s = strchr(s, ',');
-        if (s) *s++ = 0;
-    }
-    return 1;
-}
-
-static int csv_value(csv *c, const char *text, double *out, kiln_error *e) {
-    char *end;
-    *out = strtod(text, &end);
-    if (end != text && !*end && isfinite(*out)) return 0;
-    int k = 0;
-    while (k < c->n_categories && strcmp(c->category[k], text)) k++;
-    *out = k;
-    if (k < c->n_categories) return 0;
-    if (k == 256) return csv_fail(c, e, "more than 256 different words in place of numbers");
-    c->category[c->n_categories++] = kiln_arena_strdup(&c->arena, text);
-    return c->category[k] ? 0 : no_memory(e);
-}
-
-static int csv_header(csv *c, const char *names[], kiln_error *e) {
-    int status = csv_line(c, e), n = 0;
+static int read_header(reader *x, const char *names[], kiln_error *e) {
+    kiln_csv *c = x->csv;
+    int status = kiln_csv_line(c, e), n = 0;
     if (status < 0) return status;
-    if (status == 0) return csv_fail(c, e, "empty; a header line is expected");
-    c->time_at = c->status_at = -1;
+    if (status == 0) return kiln_csv_fail(c, e, "empty; a header line is expected");
+    x->time_at = x->status_at = -1;
     for (int i = 0; i < c->n_fields; i++) {
-        if (!strcmp(c->field[i], "time_ms")) c->time_at = i;
-        else if (!strcmp(c->field[i], "status")) c->status_at = i;
+        if (!strcmp(c->field[i], "time_ms")) x->time_at = i;
+        else if (!strcmp(c->field[i], "status")) x->status_at = i;
         else if (!(names[n++] = kiln_arena_strdup(&c->arena, c->field[i]))) return no_memory(e);
     }
-    if (c->time_at < 0 || c->status_at < 0 || n == 0)
-        return csv_fail(c, e, "the header needs parameters and the columns time_ms and status");
+    if (x->time_at < 0 || x->status_at < 0 || n == 0)
+        return kiln_csv_fail(c, e, "the header needs parameters and the columns time_ms and status");
     return n;
 }
 
-static int csv_reserve(csv *c, int n_names) {
-    if (c->n < c->capacity) return 0;
-    int64_t capacity = c->capacity ? 2 * c->capacity : 1024;
-    double *values = realloc(c->values, sizeof(double) * (size_t)(capacity * n_names));
-    if (values) c->values = values;
-    double *seconds = realloc(c->seconds, sizeof(double) * (size_t)capacity);
-    if (seconds) c->seconds = seconds;
+static int reserve_row(reader *x, int n_names) {
+    if (x->n < x->capacity) return 0;
+    int64_t capacity = x->capacity ? 2 * x->capacity : 1024;
+    double *values = realloc(x->values, sizeof(double) * (size_t)(capacity * n_names));
+    if (values) x->values = values;
+    double *seconds = realloc(x->seconds, sizeof(double) * (size_t)capacity);
+    if (seconds) x->seconds = seconds;
     if (!values || !seconds) return -1;
-    c->capacity = capacity;
+    x->capacity = capacity;
     return 0;
 }
 
-static int csv_row(csv *c, int n_names, kiln_error *e) {
-    if (c->n_fields != n_names + 2) return csv_fail(c, e, "another number of columns than line 1");
-    if (csv_reserve(c, n_names)) return no_memory(e);
-    double *out = c->values + c->n * n_names, ms = NAN;
+static int read_row(reader *x, int n_names, kiln_error *e) {
+    kiln_csv *c = x->csv;
+    if (c->n_fields != n_names + 2)
+        return kiln_csv_fail(c, e, "another number of columns than line 1");
+    if (reserve_row(x, n_names)) return no_memory(e);
+    double *out = x->values + x->n * n_names, ms = NAN;
     for (int i = 0; i < c->n_fields; i++) {
-        if (i == c->time_at || i == c->status_at) continue;
-        int status = csv_value(c, c->field[i], out++, e);
+        if (i == x->time_at || i == x->status_at) continue;
+        int status = kiln_csv_value(c, c->field[i], out++, e);
         if (status) return status;
     }
-    if (!strcmp(c->field[c->status_at], "ok")) {
+    if (!strcmp(c->field[x->status_at], "ok")) {
         char *end;
-        ms = strtod(c->field[c->time_at], &end);
+        ms = strtod(c->field[x->time_at], &end);
         if (*end || !isfinite(ms) || ms <= 0)
-            return csv_fail(c, e, "status is ok but time_ms is no positive number");
+            return kiln_csv_fail(c, e, "status is ok but time_ms is no positive number");
     }
-    c->seconds[c->n++] = ms * 1e-3;
+    x->seconds[x->n++] = ms * 1e-3;
     return 0;
 }
 
@@ -341,31 +295,24 @@ void kiln_recording_file_name(const char *path, char out[64]) {
     snprintf(out, 64, "%.*s", (int)n, name);
 }
 
-static kiln_recording *read_open(csv *c, kiln_error *e) {
-    const char *names[KILN_PARAMETERS_MAX + 2];
+static kiln_recording *read_rows(reader *x, kiln_error *e) {
+    const char *names[KILN_CSV_FIELDS_MAX];
     char name[64];
-    int n = csv_header(c, names, e), more;
+    int n = read_header(x, names, e), more;
     if (n < 0) return NULL;
-    while ((more = csv_line(c, e)) > 0)
-        if (csv_row(c, n, e)) return NULL;
+    while ((more = kiln_csv_line(x->csv, e)) > 0)
+        if (read_row(x, n, e)) return NULL;
     if (more < 0) return NULL;
-    kiln_recording_file_name(c->path, name);
-    return kiln_recording_new(name, n, names, c->n, c->values, c->seconds, e);
+    kiln_recording_file_name(x->csv->path, name);
+    return kiln_recording_new(name, n, names, x->n, x->values, x->seconds, e);
 }
 
 static kiln_recording *read_csv(const char *path, kiln_error *e) {
-    csv *c = calloc(1, sizeof *c);
-    if (!c) return no_memory(e), NULL;
-    kiln_recording *r = NULL;
-    c->path = path;
-    c->file = gzopen(path, "rb");
-    if (c->file) r = read_open(c, e);
-    else kiln_fail(e, KILN_IO, "recording %s cannot be opened; check the path", path);
-    if (c->file) gzclose(c->file);
-    kiln_arena_free(&c->arena);
-    free(c->values);
-    free(c->seconds);
-    free(c);
+    reader x = {.csv = kiln_csv_open(path, e)};
+    if (!x.csv) return NULL;
+    kiln_recording *r = read_rows(&x, e);
+    kiln_csv_close(x.csv);
+    free(x.values), free(x.seconds);
     return r;
 }
 
@@ -518,18 +465,64 @@ int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sour
     return status;
 }
 
-int kiln_recording_mislead(kiln_recording *r, uint64_t seed, kiln_error *e) {
-    double *kept = malloc((size_t)r->n * sizeof *kept);
-    if (!kept) return no_memory(e);
-    for (int k = 0; k < r->n_opinions; k++) {
-        double *opinion = r->opinion + k * r->n;
-        memcpy(kept, opinion, (size_t)r->n * sizeof *kept);
-        for (int64_t i = 0; i < r->n; i++)
-            opinion[i] = kept[kiln_search_shuffled(r->n, seed + 100 * (uint64_t)k, i)];
+static void shuffle(const double *kept, int64_t n, uint64_t seed, double *out) {
+    for (int64_t i = 0; i < n; i++) out[i] = kept[kiln_search_shuffled(n, seed, i)];
+}
+
+typedef struct ranked {
+    double score;
+    int64_t point;
+} ranked;
+
+static int by_score(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->score != y->score) return x->score < y->score ? -1 : 1;
+    return (x->point > y->point) - (x->point < y->point);
+}
+
+/* A sum over the parameters of a number by chance for each of their values. */
+static double chance_kernel(const kiln_recording *r, uint64_t seed, int64_t point) {
+    double sum = 0;
+    for (int k = 0; k < r->n_axes; k++) {
+        int step = step_of(&r->axes[k], r->value[point * r->n_axes + k]);
+        sum += kiln_random_unit(seed, (uint64_t)(k * 1000003 + step));
     }
-    for (int64_t i = 0; i < r->n && r->n_opinions; i++) r->prior[i] = common_opinion(r, i);
+    return sum;
+}
+
+/* The known opinions, ascending, given out in the order of the chance kernel's times. */
+static int invent(const kiln_recording *r, const double *kept, uint64_t seed, double *out) {
+    ranked *order = malloc(((size_t)r->n + 1) * sizeof *order);
+    double *sorted = malloc(((size_t)r->n + 1) * sizeof *sorted);
+    int64_t n = 0;
+    for (int64_t i = 0; order && sorted && i < r->n; i++) {
+        if (isnan(kept[i])) continue;
+        order[n] = (ranked){chance_kernel(r, seed, i), i};
+        sorted[n++] = kept[i];
+    }
+    bool made = order && sorted;
+    if (made) qsort(order, (size_t)n, sizeof *order, by_score);
+    if (made) qsort(sorted, (size_t)n, sizeof *sorted, by_double);
+    for (int64_t i = 0; made && i < n; i++) out[order[i].point] = sorted[i];
+    free(order), free(sorted);
+    return made ? 0 : -1;
+}
+
+int kiln_recording_mislead(kiln_recording *r, enum kiln_mislead how, uint64_t seed,
+                           kiln_error *e) {
+    double *kept = malloc((size_t)r->n * sizeof *kept);
+    int status = kept ? 0 : no_memory(e);
+    for (int k = 0; !status && how && k < r->n_opinions; k++) {
+        double *opinion = r->opinion + k * r->n;
+        uint64_t chance = seed + 100 * (uint64_t)k;
+        memcpy(kept, opinion, (size_t)r->n * sizeof *kept);
+        if (how == KILN_MISLEAD_SHUFFLED) shuffle(kept, r->n, chance, opinion);
+        else if (invent(r, kept, chance, opinion)) status = no_memory(e);
+    }
+    for (int64_t i = 0; !status && i < r->n && r->n_opinions; i++)
+        r->prior[i] = common_opinion(r, i);
     free(kept);
-    return 0;
+    return status;
 }
 
 /* ---------------------------------------------------------------- running */
@@ -624,6 +617,12 @@ static int run_seed(run *x, const kiln_search_space *space, kiln_error *e) {
     return status < 0 ? status : 0;
 }
 
+/* Chance has one lie for each seed: of a single one for all the figures would tell of its luck. */
+static int mislead_seed(const run *x, kiln_error *e) {
+    if (!x->o->mislead || !x->r->n_opinions) return 0;
+    return kiln_recording_mislead(x->r, x->o->mislead, x->o->seed + (uint64_t)x->seed_index, e);
+}
+
 static int run_seeds(kiln_recording *r, const kiln_replay_options *o, kiln_replay_result *out,
                      kiln_error *e) {
     kiln_search_space space = kiln_recording_space(r);
@@ -635,7 +634,8 @@ static int run_seeds(kiln_recording *r, const kiln_replay_options *o, kiln_repla
     for (; !status && x.seed_index < out->seeds; x.seed_index++) {
         memset(x.spent, 0, (size_t)r->n);
         x.count = 0;
-        status = run_seed(&x, &space, e);
+        status = mislead_seed(&x, e);
+        if (!status) status = run_seed(&x, &space, e);
     }
     free(x.spent);
     free(x.points);
@@ -765,7 +765,8 @@ static void add_header(const kiln_replay_options *o, bool transfer, kiln_text *t
                      "%d.\n\n",
                      o->strategy->name,
                      !transfer    ? ""
-                     : o->mislead ? " with misleading transfer"
+                     : o->mislead == KILN_MISLEAD_SHUFFLED ? " with misleading transfer (shuffled)"
+                     : o->mislead                          ? " with misleading transfer (invented)"
                                   : " with transfer",
                      o->seeds, o->evaluations, o->batch);
     kiln_text_add(table, "| space                | points |   90 % [quartiles]    |  95 % [quartiles]    |  99 % [quartiles]    "
@@ -799,8 +800,7 @@ static bool may_learn_from(const kiln_recording *a, const kiln_recording *b) {
            match_axes(a, b, by);
 }
 
-static int give_transfer(kiln_recording *const *all, int n, int target,
-                         const kiln_replay_options *o, kiln_error *e) {
+static int give_transfer(kiln_recording *const *all, int n, int target, kiln_error *e) {
     const kiln_recording **sources = malloc(sizeof *sources * (size_t)n);
     if (!sources) return no_memory(e);
     int count = 0;
@@ -809,7 +809,7 @@ static int give_transfer(kiln_recording *const *all, int n, int target,
             sources[count++] = all[i];
     int status = kiln_recording_transfer(all[target], sources, count, e);
     free(sources);
-    return !status && o->mislead ? kiln_recording_mislead(all[target], o->seed, e) : status;
+    return status;
 }
 
 /* One recording's line. */
@@ -842,7 +842,7 @@ int kiln_replay_compare(kiln_recording *const *all, int n, const kiln_replay_opt
     kiln_replay_options o = with_defaults(given);
     add_header(&o, transfer, table);
     for (int i = 0; !status && i < n; i++) {
-        if (transfer && !all[i]->wrapped) status = give_transfer(all, n, i, &o, e);
+        if (transfer && !all[i]->wrapped) status = give_transfer(all, n, i, e);
         if (!status) status = compare(all[i], &o, &t, table, curves, e);
     }
     if (!status && t.n) add_totals(&t, table);

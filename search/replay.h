@@ -44,8 +44,15 @@ kiln_search_space kiln_recording_space(kiln_recording *r);
  * own. */
 int kiln_recording_transfer(kiln_recording *r, const kiln_recording *const *sources, int n,
                             kiln_error *e);
-/* Shuffles each opinion among the points: what transfer from a source that knows nothing costs. */
-int kiln_recording_mislead(kiln_recording *r, uint64_t seed, kiln_error *e);
+/* Makes the opinions ignorant, to see what transfer from a source that knows nothing costs. */
+enum kiln_mislead {
+    KILN_MISLEAD_NOT,
+    KILN_MISLEAD_SHUFFLED, /* each source's opinions change places by chance: records mixed up */
+    KILN_MISLEAD_INVENTED, /* they go in the order of a sum of numbers by chance, one per value of each
+                              parameter: as regular as records of another kernel */
+};
+int kiln_recording_mislead(kiln_recording *r, enum kiln_mislead how, uint64_t seed,
+                           kiln_error *e);
 
 typedef struct kiln_replay_options {
     const kiln_strategy *strategy;
@@ -55,7 +62,7 @@ typedef struct kiln_replay_options {
     int batch;          /* proposals per round, 0: 4 */
     bool stop_when_found; /* a run ends at the highest level: quicker, and its curve stays there */
     int expected_trials; /* what the strategy is told; 0: unknown */
-    bool mislead;        /* with transfer: the opinions are shuffled */
+    enum kiln_mislead mislead; /* with transfer: what becomes of the opinions, anew for each seed */
 } kiln_replay_options;
 
 enum { KILN_REPLAY_LEVELS = 3 };

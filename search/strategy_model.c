@@ -60,6 +60,7 @@ typedef struct outcomes {
 typedef struct search {
     kiln_frontier frontier;
     const kiln_search_space *space;
+    kiln_sources sources;
     uint64_t seed;
     int first;
     int width, *column; /* features that vary over the pool: the only ones worth a look */
@@ -67,7 +68,7 @@ typedef struct search {
     int64_t n_pool, n_sampled; /* pool: the sample, then surroundings of leaders */
     int64_t *pool;
     float *pool_rows;
-    double *pool_prior; /* log, NULL without a prior */
+    double *pool_prior; /* log, NULL without a prior that is heard */
     double typical_prior;
     outcomes seen;
     kiln_model *model;
@@ -90,11 +91,6 @@ typedef struct search {
 
 /* ---------------------------------------------------------------- prior */
 
-static double log_prior(const search *s, int64_t point) {
-    double p = s->space->prior(s->space->context, point);
-    return isfinite(p) && p > 0 ? log(p) : NAN;
-}
-
 static int by_double(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -105,7 +101,7 @@ static void fill_prior(search *s) {
     double *sorted = s->score[0];
     int64_t n = 0;
     for (int64_t i = 0; i < s->n_pool; i++) {
-        s->pool_prior[i] = log_prior(s, s->pool[i]);
+        s->pool_prior[i] = kiln_sources_prior(&s->sources, s->pool[i]);
         if (!isnan(s->pool_prior[i])) sorted[n++] = s->pool_prior[i];
     }
     qsort(sorted, (size_t)n, sizeof *sorted, by_double);
@@ -115,7 +111,7 @@ static void fill_prior(search *s) {
 }
 
 static double prior_or_typical(const search *s, int64_t point) {
-    double p = log_prior(s, point);
+    double p = kiln_sources_prior(&s->sources, point);
     return isnan(p) ? s->typical_prior : p;
 }
 
@@ -136,7 +132,7 @@ static double fit_slope(const double *target, const double *prior, int64_t n) {
 static void get_row(search *s, int64_t point, float *out) {
     int n = s->space->n_features;
     if (n) s->space->features(s->space->context, point, s->row);
-    if (s->pool_prior) s->row[n] = (float)log_prior(s, point);
+    if (s->pool_prior) s->row[n] = (float)kiln_sources_prior(&s->sources, point);
     for (int i = 0; i < s->width; i++) {
         float x = s->row[s->column[i]];
         out[i] = isfinite(x) ? x : NAN; /* the model refuses infinity */
@@ -198,13 +194,24 @@ static void measure_scale(search *s) {
     }
 }
 
+/* Sources of which none is heard are as good as none. */
+static void hear_sources(search *s, int64_t n) {
+    if (!s->pool_prior) return;
+    kiln_sources_open(&s->sources, s->space, s->pool, n);
+    if (s->sources.n) return;
+    free(s->pool_prior);
+    s->pool_prior = NULL;
+}
+
 static void fill_pool(search *s) {
     bool whole = s->space->n <= POOL_MAX;
-    s->width = s->space->n_features + !!s->pool_prior;
-    for (int i = 0; i < s->width; i++) s->column[i] = i;
     int64_t n = whole ? s->space->n : POOL_MAX;
     for (int64_t i = 0; i < n; i++)
-        add_to_pool(s, whole ? i : kiln_search_shuffled(s->space->n, s->seed + 1, i));
+        s->pool[i] = whole ? i : kiln_search_shuffled(s->space->n, s->seed + 1, i);
+    hear_sources(s, n);
+    s->width = s->space->n_features + !!s->pool_prior;
+    for (int i = 0; i < s->width; i++) s->column[i] = i;
+    for (int64_t i = 0; i < n; i++) add_to_pool(s, s->pool[i]);
     s->n_sampled = s->n_pool;
     drop_constant_columns(s);
     measure_scale(s);
@@ -506,7 +513,7 @@ static void destroy(void *state) {
 static void *create(const kiln_search_space *space, const kiln_search_options *o, kiln_error *e) {
     search *s = calloc(1, sizeof *s);
     if (!s) return kiln_fail(e, KILN_NO_MEMORY, "search: out of memory; free some"), NULL;
-    s->space = space;
+    s->space = s->sources.space = space;
     s->seed = o ? o->seed : 0;
     int fifth = o && o->expected_trials > 0 ? o->expected_trials / 5 : FIRST_MAX;
     s->first = fifth < FIRST_MIN ? FIRST_MIN : fifth > FIRST_MAX ? FIRST_MAX : fifth;
@@ -517,7 +524,7 @@ static void *create(const kiln_search_space *space, const kiln_search_options *o
     }
     fill_pool(s);
     s->hearing = HEARING;
-    s->guide = kiln_guide_open(space, s->pool, s->n_pool, e);
+    s->guide = kiln_guide_open(&s->sources, s->pool, s->n_pool, e);
     if (!s->guide) return destroy(s), NULL;
     return s;
 }

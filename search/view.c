@@ -50,14 +50,12 @@ static int find_inputs(kiln_view *v, const int64_t *points, int64_t n) {
     return status;
 }
 
-int kiln_view_open(kiln_view *v, const kiln_search_space *space, const int64_t *points, int64_t n,
+int kiln_view_open(kiln_view *v, const kiln_sources *sources, const int64_t *points, int64_t n,
                    kiln_error *e) {
-    *v = (kiln_view){.space = space};
-    v->row = malloc(((size_t)space->n_features + 1) * sizeof *v->row);
+    *v = (kiln_view){.space = sources->space, .sources = sources};
+    v->row = malloc(((size_t)v->space->n_features + 1) * sizeof *v->row);
     int status = v->row ? find_inputs(v, points, n) : KILN_NO_MEMORY;
-    int opinions = space->n_opinions ? space->n_opinions : space->prior != NULL;
-    v->shape.n_opinions = opinions < KILN_GP_OPINIONS_MAX ? opinions : KILN_GP_OPINIONS_MAX;
-
+    v->shape.n_opinions = sources->n;
     v->width = v->shape.n_inputs + v->shape.n_opinions;
     if (!status) return KILN_OK;
     kiln_view_close(v);
@@ -84,15 +82,10 @@ static float place(const float *value, int n, float x) {
     return n > 1 ? (float)(low < n ? low : n - 1) / (float)(n - 1) : 0;
 }
 
-static float opinion(const kiln_search_space *space, int k, int64_t point) {
-    double x = space->n_opinions ? space->opinion(space->context, k, point)
-                                 : space->prior(space->context, point);
-    return isfinite(x) && x > 0 ? (float)log(x) : NAN;
-}
-
 void kiln_view_row(kiln_view *v, int64_t point, float *out) {
     if (v->shape.n_inputs) v->space->features(v->space->context, point, v->row);
     for (int i = 0; i < v->shape.n_inputs; i++)
         *out++ = place(v->value[i], v->n_values[i], v->row[v->column[i]]);
-    for (int k = 0; k < v->shape.n_opinions; k++) *out++ = opinion(v->space, k, point);
+    for (int k = 0; k < v->shape.n_opinions; k++)
+        *out++ = (float)kiln_sources_opinion(v->sources, k, point);
 }

@@ -6,10 +6,11 @@
 #define KILN_SEARCH_VIEW_H
 
 #include "cost-model/gp.h"
-#include "search/search.h"
+#include "search/source.h"
 
 typedef struct kiln_view {
     const kiln_search_space *space;
+    const kiln_sources *sources;
     kiln_gp_shape shape;
     int width;                        /* of a row: inputs and opinions */
     int column[KILN_GP_INPUTS_MAX];   /* of the inputs, among the space's features */
@@ -18,8 +19,8 @@ typedef struct kiln_view {
     float *row; /* all features of one point */
 } kiln_view;
 
-/* Looks at n points; the space must outlive the view. */
-int kiln_view_open(kiln_view *v, const kiln_search_space *space, const int64_t *points, int64_t n,
+/* Looks at n points of the sources' space; the sources must outlive the view. */
+int kiln_view_open(kiln_view *v, const kiln_sources *sources, const int64_t *points, int64_t n,
                    kiln_error *e);
 void kiln_view_close(kiln_view *v);
 /* v->width floats, for any point of the space. */

@@ -1,5 +1,6 @@
 /* Recorded spaces in every format, and our own records as spaces. */
 #include "search/replay.h"
+#include "search/sizes.h"
 #include "tuner/candidates.h"
 #include "tuner/identity.h"
 #include "tuner/recorded.h"
@@ -612,6 +613,70 @@ static void recorded_neighbours(void **state) {
     kiln_text_free(&notes);
 }
 
+/* ---- across sizes ---- */
+
+/* Tiles of m: a tile too large for it is padded, a small one costs more per element; tile 512 fails
+ * for type b. No fixed list suits all sizes. */
+static double tiled_ms(int m, int tile, bool b) {
+    double tiles = ceil((double)m / tile);
+    return b && tile == 512 ? NAN : 1e-3 * tiles * (tile + 40.0);
+}
+
+static void write_sizes(kiln_text *t, int rows) {
+    kiln_text_add(t, "m,type,kind,tile,time_ms,reps\n");
+    for (int i = 0; i < rows; i++) {
+        int m = 16 + (int)(600 * kiln_random_unit(3, (uint64_t)i));
+        bool b = i % 3 == 0;
+        for (int tile = 16; tile <= 512; tile *= 2) {
+            double ms = tiled_ms(m, tile, b);
+            kiln_text_printf(t, "%d,%s,tiled,%d,", m, b ? "b" : "a", tile);
+            if (isnan(ms)) kiln_text_add(t, "invalid,1\n");
+            else kiln_text_printf(t, "%.6f,1\n", ms);
+        }
+        kiln_text_printf(t, "%d,%s,whole,,%.6f,1\n", m, b ? "b" : "a", 1.5e-3 * (m + 60));
+    }
+}
+
+static int run_sizes(const char *text, const char *from, kiln_sizes_result *out, kiln_error *e) {
+    int status = kiln_sizes_run(file_with(text, strlen(text)), from, out, e);
+    unlink(path);
+    return status;
+}
+
+static void sizes_are_foretold(void **state) {
+    (void)state;
+    kiln_text t = {0};
+    kiln_sizes_result r;
+    kiln_error e = {0};
+    write_sizes(&t, 200);
+    if (run_sizes(kiln_text_get(&t), "kind", &r, &e)) fail_msg("%s", e.text);
+    assert_int_equal(r.configurations, 7);
+    assert_true(r.problems > 150 && r.problems <= 200); /* some sizes come twice */
+    assert_true(r.list.first < 0.93 && r.list.first <= r.list.three);
+    assert_true(r.model.first > 0.97 && r.model.three > 0.99 && r.model.three <= 1);
+    kiln_text_free(&t);
+}
+
+static void sizes_refuses(const char *text, const char *from, const char *expected) {
+    kiln_sizes_result r;
+    kiln_error e = {0};
+    assert_true(run_sizes(text, from, &r, &e) < 0);
+    if (!strstr(e.text, path)) fail_msg("'%s' does not name the file", e.text);
+    if (!strstr(e.text, expected)) fail_msg("'%s' does not say '%s'", e.text, expected);
+}
+
+static void refuses_broken_sizes(void **state) {
+    (void)state;
+    sizes_refuses("", "tile", "--sizes");
+    sizes_refuses("m,tile,time_ms\n16,16,1\n", "m", "--sizes"); /* no column of the problem */
+    sizes_refuses("m,tile,time_ms\n16,16,1\n", "absent", "--sizes");
+    sizes_refuses("m,tile\n16,16\n", "tile", "time_ms");
+    sizes_refuses("m,tile,time_ms\n", "tile", "no rows");
+    sizes_refuses("m,tile,time_ms\n16,16\n", "tile", "fewer columns");
+    sizes_refuses("m,tile,time_ms\n16,16,1\n16,32,2\n", "tile", "too few");
+    sizes_refuses("m,tile,time_ms\n16,16,no\n", "tile", "too few");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_kernel_tuner),     cmocka_unit_test(reads_open_caches),
@@ -622,6 +687,8 @@ int main(void) {
         cmocka_unit_test(records_round_trip),     cmocka_unit_test(records_are_kept_apart),
         cmocka_unit_test(refuses_broken_records), cmocka_unit_test(published_records_replay),
         cmocka_unit_test(recorded_neighbours),
+        cmocka_unit_test(sizes_are_foretold),
+        cmocka_unit_test(refuses_broken_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

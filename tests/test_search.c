@@ -1,7 +1,9 @@
 /* Strategies on replayed spaces with a known optimum: the contract for every strategy in the
  * registry, then what each promises of itself. */
 #include "search/frontier.h"
+#include "search/guide.h"
 #include "search/replay.h"
+#include "search/source.h"
 
 #include "base/hash.h"
 
@@ -396,12 +398,103 @@ static void sources_are_weighed(void **state) {
     assert_int_equal(kiln_recording_transfer(r, sources, 2, &e), 0);
     assert_int_equal(kiln_recording_space(r).n_opinions, 2);
     assert_true(median_to(r, "model", 120, 2) < alone);
-    assert_int_equal(kiln_recording_mislead(r, 1, &e), 0);
+    /* Shuffled opinions are seen for what they are, and cost nothing; those of another kernel cost
+     * some. */
+    assert_int_equal(kiln_recording_mislead(r, KILN_MISLEAD_SHUFFLED, 1, &e), 0);
+    assert_true(median_to(r, "model", 120, 2) == alone);
+    assert_int_equal(kiln_recording_transfer(r, sources, 2, &e), 0);
+    assert_int_equal(kiln_recording_mislead(r, KILN_MISLEAD_INVENTED, 1, &e), 0);
     assert_true(median_to(r, "model", 120, 2) <= 1.3 * alone + 4);
     assert_int_equal(kiln_recording_transfer(r, NULL, 0, &e), 0);
     assert_int_equal(kiln_recording_space(r).n_opinions, 0);
     assert_true(kiln_recording_space(r).prior == NULL);
     kiln_recording_free(r), kiln_recording_free(truth), kiln_recording_free(false_);
+}
+
+static void sources_are_told_apart(void **state) {
+    (void)state;
+    kiln_error e = {0};
+    kiln_recording *r = make_cube(cube_seconds), *truth = make_cube(cube_seconds);
+    const kiln_recording *sources[] = {truth, truth};
+    int64_t point[POINTS], pairs;
+    kiln_sources heard;
+    for (int i = 0; i < POINTS; i++) point[i] = i;
+    for (int how = KILN_MISLEAD_NOT; how <= KILN_MISLEAD_INVENTED; how++) {
+        assert_int_equal(kiln_recording_transfer(r, sources, 2, &e), 0);
+        assert_int_equal(kiln_recording_mislead(r, (enum kiln_mislead)how, 5, &e), 0);
+        kiln_search_space space = kiln_recording_space(r);
+        double regular = kiln_source_regularity(&space, 1, point, POINTS, &pairs);
+        assert_true(how == KILN_MISLEAD_SHUFFLED ? fabs(regular) < 0.25 : regular > 0.6);
+        kiln_sources_open(&heard, &space, point, POINTS);
+        assert_int_equal(heard.n, how == KILN_MISLEAD_SHUFFLED ? 0 : 2);
+        assert_true(heard.some == (how == KILN_MISLEAD_SHUFFLED));
+        /* The same twice, two inventions, nobody left. */
+        assert_true(how == KILN_MISLEAD_NOT        ? heard.agreement > 0.999
+                    : how == KILN_MISLEAD_INVENTED ? fabs(heard.agreement) < 0.9
+                                                   : isnan(heard.agreement));
+        /* Where neighbours are unknown nothing is held against anyone. */
+        space.neighbours = NULL;
+        kiln_sources_open(&heard, &space, point, POINTS);
+        assert_int_equal(heard.n, 2);
+    }
+    kiln_recording_free(r), kiln_recording_free(truth);
+}
+
+/* The probability that a guide gives opinions after it saw every `each`th outcome (0: none). */
+static double belief_in(kiln_recording *r, int each) {
+    kiln_search_space space = kiln_recording_space(r);
+    kiln_sources heard;
+    int64_t point[POINTS];
+    double chance[POINTS];
+    for (int i = 0; i < POINTS; i++) point[i] = i, chance[i] = 1;
+    kiln_sources_open(&heard, &space, point, POINTS);
+    kiln_guide *g = kiln_guide_open(&heard, point, POINTS, NULL);
+    for (int i = 0; each && i < POINTS; i += each)
+        kiln_guide_tell(g, i, kiln_recording_seconds(r, i));
+    assert_true(kiln_guide_look(g, point, POINTS, chance));
+    double belief = kiln_guide_belief(g);
+    kiln_guide_close(g);
+    return belief;
+}
+
+static void belief_follows_agreement_and_outcomes(void **state) {
+    (void)state;
+    kiln_error e = {0};
+    kiln_recording *r = make_cube(cube_seconds), *truth = make_cube(cube_seconds);
+    const kiln_recording *sources[] = {truth, truth};
+    assert_int_equal(kiln_recording_transfer(r, sources, 2, &e), 0);
+    double agreed = belief_in(r, 0), borne_out = belief_in(r, 9);
+    assert_true(agreed > 0.95 && borne_out > agreed);
+    /* Two inventions agree by chance only, and outcomes refute them. */
+    assert_int_equal(kiln_recording_mislead(r, KILN_MISLEAD_INVENTED, 5, &e), 0);
+    assert_true(belief_in(r, 0) < agreed - 0.01);
+    assert_true(belief_in(r, 9) < 0.05);
+    /* Of one alone it cannot be told before outcomes. */
+    assert_int_equal(kiln_recording_transfer(r, sources, 1, &e), 0);
+    assert_int_equal(kiln_recording_mislead(r, KILN_MISLEAD_INVENTED, 5, &e), 0);
+    assert_true(fabs(belief_in(r, 0) - agreed) < 1e-9);
+    assert_true(belief_in(r, 4) < 0.5);
+    kiln_recording_free(r), kiln_recording_free(truth);
+}
+
+/* Times change places and no more, and otherwise for another seed. */
+static void inventions_keep_the_times(void **state) {
+    (void)state;
+    kiln_error e = {0};
+    kiln_recording *r = make_cube(cube_seconds), *truth = make_cube(cube_seconds);
+    const kiln_recording *sources[] = {truth};
+    double sum = 0, invented = 0, other = 0;
+    assert_int_equal(kiln_recording_transfer(r, sources, 1, &e), 0);
+    kiln_search_space space = kiln_recording_space(r);
+    for (int64_t i = 0; i < POINTS; i++) sum += space.opinion(space.context, 0, i);
+    assert_int_equal(kiln_recording_mislead(r, KILN_MISLEAD_INVENTED, 1, &e), 0);
+    double before = space.opinion(space.context, 0, 7);
+    for (int64_t i = 0; i < POINTS; i++) invented += space.opinion(space.context, 0, i);
+    assert_int_equal(kiln_recording_mislead(r, KILN_MISLEAD_INVENTED, 2, &e), 0);
+    for (int64_t i = 0; i < POINTS; i++) other += space.opinion(space.context, 0, i);
+    assert_true(fabs(invented / sum - 1) < 1e-9 && fabs(other / sum - 1) < 1e-9);
+    assert_true(before != space.opinion(space.context, 0, 7));
+    kiln_recording_free(r), kiln_recording_free(truth);
 }
 
 static void model_expects_less_and_less(void **state) {
@@ -633,6 +726,9 @@ int main(void) {
         cmocka_unit_test(model_predicts),
         cmocka_unit_test(transfer_helps_and_does_not_harm),
         cmocka_unit_test(sources_are_weighed),
+        cmocka_unit_test(sources_are_told_apart),
+        cmocka_unit_test(belief_follows_agreement_and_outcomes),
+        cmocka_unit_test(inventions_keep_the_times),
         cmocka_unit_test(model_expects_less_and_less),
         cmocka_unit_test(reads_recordings),
         cmocka_unit_test(neighbours_are_mutual),

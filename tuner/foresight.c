@@ -1,7 +1,7 @@
 #include "tuner/foresight.h"
 
 #include "cost-model/features.h"
-#include "cost-model/forest.h"
+#include "cost-model/slowdown.h"
 #include "kernels/emit.h"
 #include "tuner/recorded.h"
 
@@ -12,7 +12,6 @@
 #include <string.h>
 
 enum { FAMILIES_MAX = 8, LEAST = 8, N_ESTIMATE = 4, DEVICES_MAX = 64 };
-static const double CLIP = 8; /* times slower than the best is just slow */
 /* What the trees learn is the slowdown without this share of what the estimate says of it. Of 0,
  * 1/2 and 1 the half picked best for problems left out, on the H200's records. */
 static const double ESTIMATE_SHARE = 0.5;
@@ -102,7 +101,7 @@ static void rows_get(rows *r, const kiln_problem *p, const kiln_caps *caps, cons
 /* What the estimate says of a row's logarithm of slowdown, as far as it is believed. */
 static double estimated(const rows *r, const float *row) {
     float relative = row[r->n - 1];
-    return isnan(relative) ? 0 : ESTIMATE_SHARE * fmin(relative, log(CLIP));
+    return isnan(relative) ? 0 : ESTIMATE_SHARE * fmin(relative, log(kiln_slowdown_clip));
 }
 
 /* ---------------------------------------------------------------- learning */
@@ -191,28 +190,57 @@ static bool reserve(class *c, int64_t more) {
     return true;
 }
 
-int kiln_school_add(kiln_school *s, const char *name, const kiln_problem *p, const kiln_caps *caps,
-                    const kiln_schedule *schedule, const double *seconds, int64_t n,
-                    kiln_error *e) {
-    double best = INFINITY;
+/* Adds n timed schedules' rows, with room for them and for what the estimates say; false: no
+ * memory. */
+static bool learn(class *c, const kiln_problem *p, const kiln_caps *caps,
+                  const kiln_schedule *const *schedule, const double *seconds, int64_t n) {
+    double *known = malloc((size_t)n * sizeof *known);
+    if (!known) return false;
+    rows_for(&c->rows, p, caps);
+    for (int64_t i = 0; i < n; i++) {
+        float *row = c->row + (c->n + i) * c->rows.n;
+        rows_get(&c->rows, p, caps, schedule[i], row);
+        known[i] = estimated(&c->rows, row);
+    }
+    kiln_slowdown_lesson(seconds, known, n, c->target + c->n, c->weight + c->n);
+    free(known);
+    return true;
+}
+
+/* The timed ones of n schedules, side by side; returns how many. */
+static int64_t pick_timed(const kiln_schedule *schedule, const double *seconds, int64_t n,
+                          const kiln_schedule **which, double *time) {
     int64_t timed = 0;
-    for (int64_t i = 0; i < n; i++) best = fmin(best, seconds[i]), timed += !isnan(seconds[i]);
-    if (timed < LEAST) return KILN_OK;
+    for (int64_t i = 0; i < n; i++)
+        if (!isnan(seconds[i])) which[timed] = &schedule[i], time[timed++] = seconds[i];
+    return timed;
+}
+
+static int add_timed(kiln_school *s, const char *name, const kiln_problem *p, const kiln_caps *caps,
+                     const kiln_schedule *const *schedule, const double *seconds, int64_t n,
+                     kiln_error *e) {
+    if (n < LEAST) return KILN_OK;
     class *c = class_of(s, p, caps, e);
     int problem = name_at(s, name);
     if (!c) return e ? e->status : KILN_NO_MEMORY;
-    if (problem < 0 || keep_device(s, p, caps) || !reserve(c, timed)) return no_memory(e);
-    rows_for(&c->rows, p, caps);
-    for (int64_t i = 0; i < n; i++) {
-        if (isnan(seconds[i])) continue;
-        float *row = c->row + c->n * c->rows.n;
-        rows_get(&c->rows, p, caps, &schedule[i], row);
-        c->target[c->n] = log(fmin(seconds[i] / best, CLIP)) - estimated(&c->rows, row);
-        /* What is fast has to be told apart; long searches should not outvote short ones. */
-        c->weight[c->n] = best / seconds[i] * 100 / (double)(timed + 50);
-        c->problem[c->n++] = problem;
-    }
+    if (problem < 0 || keep_device(s, p, caps) || !reserve(c, n) ||
+        !learn(c, p, caps, schedule, seconds, n))
+        return no_memory(e);
+    for (int64_t i = 0; i < n; i++) c->problem[c->n++] = problem;
     return KILN_OK;
+}
+
+int kiln_school_add(kiln_school *s, const char *name, const kiln_problem *p, const kiln_caps *caps,
+                    const kiln_schedule *schedule, const double *seconds, int64_t n,
+                    kiln_error *e) {
+    const kiln_schedule **which = malloc(((size_t)n + 1) * sizeof *which);
+    double *time = malloc(((size_t)n + 1) * sizeof *time);
+    int status = which && time ? KILN_OK : no_memory(e);
+    if (!status)
+        status = add_timed(s, name, p, caps, which, time,
+                           pick_timed(schedule, seconds, n, which, time), e);
+    free(which), free(time);
+    return status;
 }
 
 /* The rows of all problems but one, side by side. */
@@ -239,12 +267,12 @@ static int make_lesson(const kiln_school *s, const class *c, const char *without
 
 static int teach(const kiln_school *s, const class *c, const char *without, kiln_shipped *m,
                  kiln_error *e) {
-    static const kiln_forest_options usual = {.depth = 6, .rounds = 200, .eta = 0.1};
     lesson l;
     int status = make_lesson(s, c, without, &l) ? no_memory(e) : KILN_OK;
     if (!status && l.n) {
         kiln_forest *f = kiln_forest_train(c->rows.generator->family->name, c->rows.name, c->rows.n,
-                                           l.row, l.target, l.weight, l.n, &usual, e);
+                                           l.row, l.target, l.weight, l.n,
+                                           &kiln_slowdown_forest, e);
         if (f)
             m->forest[m->n++] = f;
         else

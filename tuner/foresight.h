@@ -1,6 +1,6 @@
 /* The model that ships: what published records say of schedules, for problems never measured. One
- * forest per family (cost-model/forest.h) predicts how many times slower than a problem's best a
- * schedule is, from the schedule, the family's features of problem and schedule, the device, and
+ * forest per family (cost-model/slowdown.h) predicts how many times slower than a problem's others
+ * a schedule is, from the schedule, the family's features of problem and schedule, the device, and
  * the variant's own estimate. `make model` trains it from results/data and writes
  * cost-model/shipped.txt, which the next build embeds.
  *
@@ -51,7 +51,8 @@ typedef struct kiln_foresight kiln_foresight;
  * failure: the model does not know the device or the family. */
 kiln_foresight *kiln_foresight_open(const kiln_shipped *m, const kiln_problem *p,
                                     const kiln_caps *caps, kiln_error *e);
-/* Times slower than the best; only orders schedules of the same problem. */
+/* Times slower than others; right up to a factor of the problem's own, so that it only orders
+ * schedules of the same problem. */
 double kiln_foresight_slowdown(kiln_foresight *f, const kiln_schedule *s);
 void kiln_foresight_close(kiln_foresight *f);
 

@@ -3,6 +3,7 @@
 #include "kernels/emit.h"
 #include "kernels/preset.h"
 #include "search/replay.h"
+#include "search/sizes.h"
 #include "tuner/candidates.h"
 #include "tuner/check.h"
 #include "tuner/recorded.h"
@@ -79,10 +80,14 @@ static const char help[] =
     "  --stop         a run ends once it is within 1 % of the best: quicker, the table's shares "
     "stay\n"
     "  --transfer     the same kernel's recordings on other devices as the prior\n"
-    "  --mislead      the same, shuffled among the points: what a source that knows nothing costs\n"
+    "  --mislead[=H]  the same, made ignorant: what a source that knows nothing costs. H: shuffled\n"
+    "                 (default; among the points) or invented (as regular as another kernel's)\n"
     "  --prior P      estimate (default: our records get their kernels' estimates and starts, as in "
     "a\n"
     "                 session), model (and a model of the file's other problems) or none\n"
+    "  --sizes C      SPACE: CSV of many problems, a few configurations each; C is the first column "
+    "of the\n"
+    "                 configuration. Instead of strategies: how well a model of other sizes chooses\n"
     "  --curves FILE  best so far against evaluations, with quartiles, for gnuplot\n"
     "\n"
     "A session can be stopped at any time (Ctrl-C, kill): nothing measured is lost, and the same\n"
@@ -129,8 +134,9 @@ typedef struct options {
     const char *suite, *output, *dump, *schedule, *library, *against;
     double seconds;
     bool json, bandwidth, transfer, help;
-    bool no_prior, model, stop, mislead; /* replay */
-    const char *curves;
+    bool no_prior, model, stop; /* replay */
+    enum kiln_mislead mislead;
+    const char *curves, *sizes;
     int seeds;
     int n_words;
     char **words;
@@ -197,6 +203,7 @@ enum {
     OPT_SEEDS,
     OPT_TRANSFER,
     OPT_MISLEAD,
+    OPT_SIZES,
     OPT_PRIOR,
     OPT_STOP,
     OPT_CURVES,
@@ -280,7 +287,13 @@ static int set_option(options *o, int which, const char *arg) {
         o->transfer = true;
         return 0;
     case OPT_MISLEAD:
-        o->transfer = o->mislead = true;
+        if (arg && strcmp(arg, "shuffled") && strcmp(arg, "invented"))
+            return usage("--mislead is shuffled or invented, not", arg);
+        o->transfer = true;
+        o->mislead = arg && !strcmp(arg, "invented") ? KILN_MISLEAD_INVENTED : KILN_MISLEAD_SHUFFLED;
+        return 0;
+    case OPT_SIZES:
+        o->sizes = arg;
         return 0;
     case OPT_PRIOR:
         if (strcmp(arg, "estimate") && strcmp(arg, "none") && strcmp(arg, "model"))
@@ -336,7 +349,8 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"bandwidth", 0, 0, OPT_BANDWIDTH},
                                           {"seeds", 1, 0, OPT_SEEDS},
                                           {"transfer", 0, 0, OPT_TRANSFER},
-                                          {"mislead", 0, 0, OPT_MISLEAD},
+                                          {"mislead", 2, 0, OPT_MISLEAD},
+                                          {"sizes", 1, 0, OPT_SIZES},
                                           {"prior", 1, 0, OPT_PRIOR},
                                           {"stop", 0, 0, OPT_STOP},
                                           {"curves", 1, 0, OPT_CURVES},
@@ -952,6 +966,15 @@ static int replay(const options *o, kiln_recording *const *all, int n, const kil
     return status;
 }
 
+static int across_sizes(const options *o, kiln_error *e) {
+    kiln_text table = {0};
+    int status =
+        kiln_sizes_table((const char *const *)o->words, o->n_words, o->sizes, &table, e);
+    if (!status) fputs(kiln_text_get(&table), stdout);
+    kiln_text_free(&table);
+    return status;
+}
+
 static int command_replay(int argc, char **argv) {
     options o;
     kiln_error e = {0};
@@ -963,6 +986,7 @@ static int command_replay(int argc, char **argv) {
     if (!o.n_words)
         return usage("replay needs recorded spaces (CSV, Kernel Tuner's cache, T4, our records)",
                      NULL);
+    if (o.sizes) return across_sizes(&o, &e) ? bad(&e) : 0;
     for (int i = 0; i < o.n_words && !status; i++)
         status = read_recordings(o.words[i], &o, &all, &n, &notes, &e);
     if (!status) status = replay(&o, all, n, &notes, &e);
