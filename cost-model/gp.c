@@ -1,5 +1,7 @@
 #include "cost-model/gp.h"
 
+#include "base/parallel.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -371,7 +373,13 @@ typedef struct choice {
     int64_t height; /* of a column */
     double *columns;
     double best;
+    /* of the step that all candidates take at once */
+    const double *valid;
+    const candidate *chosen;
+    int64_t known;
 } choice;
+
+enum { GRAIN = 256 }; /* candidates worth a thread */
 
 static const float *axes_of(const choice *c, const candidate *a, float x[AXES_MAX]) {
     to_axes(c->g, c->rows + a->point * row_width(c->g), x);
@@ -391,20 +399,27 @@ static double improvement(const candidate *c, double best) {
     return fmax(sd * (z * below + density), 0);
 }
 
-/* Once the outcome of `chosen` is taken as known: means stay, what others share with it is certain.
- */
-static void condition(choice *c, const candidate *chosen, int64_t known) {
+static void condition_some(void *of, int64_t from, int64_t to) {
+    choice *c = of;
+    const candidate *chosen = c->chosen;
     double scale = 1 / sqrt(chosen->variance + c->k.noise);
     float x[AXES_MAX], y[AXES_MAX];
     axes_of(c, chosen, y);
-    for (int64_t i = 0; i < c->n; i++) {
+    for (int64_t i = from; i < to; i++) {
         candidate *a = &c->all[i];
         if (a->taken) continue;
         double shared = covariance(c->g, &c->k, axes_of(c, a, x), y);
-        for (int64_t j = 0; j < known; j++) shared -= a->column[j] * chosen->column[j];
-        a->column[known] = shared * scale;
+        for (int64_t j = 0; j < c->known; j++) shared -= a->column[j] * chosen->column[j];
+        a->column[c->known] = shared * scale;
         a->variance = fmax(a->variance - square(shared * scale), 1e-12);
     }
+}
+
+/* Once the outcome of `chosen` is taken as known: means stay, what others share with it is certain.
+ */
+static void condition(choice *c, const candidate *chosen, int64_t known) {
+    c->chosen = chosen, c->known = known;
+    kiln_parallel(c->n, GRAIN, condition_some, c);
 }
 
 static candidate *most_promising(const choice *c, double *gain) {
@@ -431,45 +446,65 @@ static int choose(choice *c, int most, int64_t *chosen, double *gain) {
     return count;
 }
 
-/* Means of all; of those, as many of the best as the spreads' work allows. */
-static void narrow(choice *c, int64_t n, const double *valid, double *with) {
+/* NaN: no memory. */
+static void average_some(void *of, int64_t from, int64_t to) {
+    choice *c = of;
+    double *with = malloc((size_t)c->height * sizeof *with);
     float x[AXES_MAX];
+    for (int64_t i = from; i < to; i++) {
+        candidate *a = &c->all[i];
+        a->mean = with ? mean_of(c->g, &c->k, axes_of(c, a, x), with) : NAN;
+        if (c->valid) a->mean -= FAILURE_COST * log(fmin(c->valid[a->point], 1));
+    }
+    free(with);
+}
+
+/* Means of all; of those, as many of the best as the spreads' work allows. */
+static bool narrow(choice *c, int64_t n) {
     double least = INFINITY, per_point = (double)(c->g->n * c->g->n) + 1;
-    for (int64_t i = 0; i < n; i++) {
-        if (valid && !(valid[i] > 0)) continue;
-        candidate *a = &c->all[c->n++];
-        *a = (candidate){.point = i};
-        a->mean = mean_of(c->g, &c->k, axes_of(c, a, x), with);
-        if (valid) a->mean -= FAILURE_COST * log(fmin(valid[i], 1));
-        least = fmin(least, a->mean);
+    for (int64_t i = 0; i < n; i++)
+        if (!c->valid || c->valid[i] > 0) c->all[c->n++] = (candidate){.point = i};
+    kiln_parallel(c->n, GRAIN, average_some, c);
+    for (int64_t i = 0; i < c->n; i++) {
+        if (isnan(c->all[i].mean)) return false;
+        least = fmin(least, c->all[i].mean);
     }
     if (isnan(c->best)) c->best = least;
     int64_t most = (int64_t)fmin(WORK_MAX / per_point + 100, (double)(CELLS_MAX / c->height));
-    if (c->n <= most) return;
+    if (c->n <= most) return true;
     qsort(c->all, (size_t)c->n, sizeof *c->all, by_mean);
     c->n = most;
+    return true;
 }
 
-static bool measure_spreads(choice *c) {
+static void measure_some(void *of, int64_t from, int64_t to) {
+    choice *c = of;
     float x[AXES_MAX];
-    c->columns = malloc((size_t)(c->n * c->height + 1) * sizeof *c->columns);
-    for (int64_t i = 0; c->columns && i < c->n; i++) {
+    for (int64_t i = from; i < to; i++) {
         candidate *a = &c->all[i];
         a->column = c->columns + i * c->height;
         covariances(c->g, &c->k, axes_of(c, a, x), c->g->n, a->column);
         a->variance = variance_of(c->g, &c->k, x, a->column);
     }
+}
+
+static bool measure_spreads(choice *c) {
+    c->columns = malloc((size_t)(c->n * c->height + 1) * sizeof *c->columns);
+    if (c->columns) kiln_parallel(c->n, GRAIN, measure_some, c);
     return c->columns;
 }
 
 int kiln_gp_choose(const kiln_gp *g, const float *rows, int64_t n, double best, const double *valid,
                    int most, int64_t *chosen, double *gain, kiln_error *e) {
-    choice c = {.g = g, .k = prepare(g), .rows = rows, .best = best, .height = g->n + most + 1};
-    double *with = malloc((size_t)c.height * sizeof *with);
+    choice c = {.g = g,
+                .k = prepare(g),
+                .rows = rows,
+                .best = best,
+                .height = g->n + most + 1,
+                .valid = valid};
     int count = -1;
     c.all = malloc(((size_t)n + 1) * sizeof *c.all);
-    if (c.all && with) narrow(&c, n, valid, with);
-    if (c.all && with && measure_spreads(&c)) count = choose(&c, most, chosen, gain);
-    free(c.all), free(c.columns), free(with);
+    if (c.all && narrow(&c, n) && measure_spreads(&c)) count = choose(&c, most, chosen, gain);
+    free(c.all), free(c.columns);
     return count < 0 ? no_memory(e) : count;
 }

@@ -7,7 +7,8 @@
  * on another device, an estimate, a model of other problems; each right up to a constant. The blend
  * starts as their mean, and outcomes shift its weights; how much of it is believed, how fast the
  * function varies along each input, and the noise are those that explain the outcomes best, with a
- * pull towards what is usual. Fitted anew after every batch, it takes milliseconds. */
+ * pull towards what is usual. Fitted anew after every batch, it takes milliseconds; what is done for
+ * every point is shared among the cores (base/parallel.h), with the same result on any number. */
 #ifndef KILN_COST_MODEL_GP_H
 #define KILN_COST_MODEL_GP_H
 
