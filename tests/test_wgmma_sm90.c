@@ -1194,6 +1194,25 @@ static void test_refused_groups(void **state) {
 
 /* So many tiles of so deep a product that their slots of k exceed 64 bits (which a run with the
  * sanitizers sees): refused without having been counted. */
+/* 208 sums a thread, which streamed tiles have no registers for. */
+static void test_refused_sums(void **state) {
+    char text[256];
+    kiln_caps caps = caps_of(132);
+    kiln_problem p = problem_of(&coop_instance, "m=384 n=27648 k=5120", text);
+    kiln_schedule s = schedule_of(&coop_instance);
+    kiln_text why = {0};
+    (void)state;
+    kiln_schedule_set(&s, "tn", 208);
+    kiln_schedule_set(&s, "pingpong", 1);
+    kiln_schedule_set(&s, "stages", 0);
+    kiln_schedule_set(&s, "store", 8);
+    if (!s.variant->legal(&p, &caps, &s, &why)) fail_msg("%s", kiln_text_get(&why));
+    kiln_schedule_set(&s, "stream", 1);
+    assert_false(s.variant->legal(&p, &caps, &s, &why));
+    assert_non_null(strstr(kiln_text_get(&why), "with 2 consumers and stream=1"));
+    kiln_text_free(&why);
+}
+
 static void test_refused_depth(void **state) {
     const char *sizes = "m=268435456 n=268435456 k=268435456";
     char text[256];
@@ -1268,6 +1287,33 @@ static void test_reduction(void **state) {
         assert_true(l->shared_bytes <= (u32)caps.shared_bytes);
         assert_true(blocks > 132 || 2 * l->shared_bytes + 2048 > (u32)caps.shared_unit_bytes);
         assert_true(program.workspace_bytes >= shape[i].split * m * ((n + 7) / 8 * 8) * 4);
+    }
+}
+
+/* A block alone on an SM computes no faster than one: where few blocks make a small product, simt was
+ * thought to be up to 35 times faster than it is, and was tried first. */
+static void test_rivals(void **state) {
+    static const char *const small[] = {"m=155 n=45 k=4033", "m=170 n=38 k=4266",
+                                        "m=89 n=150 k=3215", "m=96 n=306 k=1238",
+                                        "m=162 n=2272 k=4418"};
+    (void)state;
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+        char text[256];
+        kiln_caps caps = caps_of(132);
+        kiln_problem p = problem_of(&coop_instance, small[i], text);
+        const kiln_generator *g = kiln_generator_of(p.family);
+        kiln_schedule ours = kiln_matmul_wgmma_sm90_generator.start(&p, &caps);
+        double best = kiln_matmul_wgmma_sm90_generator.estimate(&p, &caps, &ours);
+        for (const kiln_variant_generator *v = g->variants; v->variant; v++) {
+            if (v == &kiln_matmul_wgmma_sm90_generator || !v->applies(&p, &caps, NULL)) continue;
+            kiln_schedule s = v->start(&p, &caps);
+            for (int split = 1; split <= 8; split *= 2) {
+                kiln_schedule_set(&s, "split", split);
+                if (v->estimate(&p, &caps, &s) < best)
+                    fail_msg("%s: split=%d of %s is thought to be faster", text, split,
+                             v->variant->name);
+            }
+        }
     }
 }
 
@@ -1401,7 +1447,8 @@ int main(void) {
         cmocka_unit_test(test_refused_groups), cmocka_unit_test(test_refused_depth),
         cmocka_unit_test(test_refused_splits), cmocka_unit_test(test_reduction),
         cmocka_unit_test(test_instruction),    cmocka_unit_test(test_macros_end),
-        cmocka_unit_test(test_compiles),
+        cmocka_unit_test(test_compiles),       cmocka_unit_test(test_rivals),
+        cmocka_unit_test(test_refused_sums),
     };
     return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);
 }
