@@ -269,6 +269,78 @@ static void test_batches_are_cold(void **state) {
 
 /* ---- verification and workspace of a call ---- */
 
+/* ---- a clock that dips: time is what was asked for, times what the device is slower for now */
+
+static struct {
+    double each[SUBJECTS]; /* seconds of a launch */
+    double slower, region[1024];
+    int from; /* of the journal: where the region began */
+} clockwork;
+
+static const kiln_caps *looks_gpu(kiln_device *d) {
+    looks(d);
+    caps.kind = KILN_DEVICE_GPU;
+    return &caps;
+}
+static int clock_begin(kiln_device *d, int region, kiln_error *e) {
+    (void)d, (void)region, (void)e;
+    clockwork.from = n_journal;
+    return KILN_OK;
+}
+static int clock_end(kiln_device *d, int region, kiln_error *e) {
+    (void)d, (void)e;
+    assert_in_range(region, 0, 1023);
+    clockwork.region[region] = 0;
+    for (int i = clockwork.from; i < n_journal; i++)
+        clockwork.region[region] += clockwork.each[journal[i].who] * clockwork.slower;
+    n_journal = 0;
+    return KILN_OK;
+}
+static double clock_seconds(kiln_device *d, int region, kiln_error *e) {
+    (void)d, (void)e;
+    return clockwork.region[region];
+}
+
+static kiln_outcome judged(kiln_bench *b, kiln_subject *s, double best, double *median) {
+    kiln_error e = {0};
+    kiln_arena arena = {0};
+    kiln_record r = {.outcome = KILN_OUTCOME_OK};
+    if (kiln_bench_time(b, s, 0.01, best, &r, &arena, &e)) fail_msg("%s", e.text);
+    *median = r.median;
+    kiln_arena_free(&arena);
+    return r.outcome;
+}
+
+/* When the device takes twice as long for everything, nothing is slow for that; what is slow beside
+ * the anchor still is. */
+static void test_dips_condemn_nobody(void **state) {
+    (void)state;
+    double best, median;
+    caller c[3];
+    kiln_subject *s[3];
+    use_target(true);
+    target.caps = looks_gpu;
+    target.begin = clock_begin, target.end = clock_end, target.seconds = clock_seconds;
+    target.sensors = NULL;
+    kiln_bench *b = open_bench("map rows=512 cols=512 x=f32 out=f32 : out = x", false);
+    clockwork.slower = 1;
+    clockwork.each[0] = clockwork.each[1] = 100e-6, clockwork.each[2] = 150e-6;
+    for (int i = 0; i < 3; i++) {
+        c[i] = (caller){.who = i};
+        s[i] = subject(b, &c[i], 0, 0);
+    }
+    n_journal = 0;
+    assert_int_equal(judged(b, s[0], 0, &best), KILN_OUTCOME_OK);
+    assert_true(kiln_bench_keep(b, s[0], best));
+    clockwork.slower = 2;
+    assert_int_equal(judged(b, s[1], best, &median), KILN_OUTCOME_OK);
+    assert_true(fabs(median / best - 1) < 1e-6); /* beside the anchor it takes as long as it does */
+    assert_int_equal(judged(b, s[2], best, &median), KILN_OUTCOME_SLOW);
+    kiln_subject_close(s[1]);
+    kiln_subject_close(s[2]);
+    kiln_bench_close(b);
+}
+
 static void verify(kiln_bench *b, caller c, kiln_outcome want) {
     kiln_record r = {.detail = ""};
     kiln_arena arena = {0};
@@ -435,6 +507,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_batches_are_cold),
+        cmocka_unit_test(test_dips_condemn_nobody),
         cmocka_unit_test(test_wrong_is_seen),
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_workspaces_in_turn),
