@@ -218,6 +218,26 @@ static void test_without_winner(void **state) {
     process_free(&r);
 }
 
+/* Operands that no device holds are named, and the other problem is tuned. */
+static void test_too_large(void **state) {
+    static const char suite[] = "map rows=100000000 cols=10000 x=f32 out=f32 : out = x\n" COPY "\n";
+    const char *file = process_path("large"), *where = process_path("large.out");
+    const char *argv[] = {tune,       "--quiet", "--suite",     file,       "--device", "opencl:0",
+                          "--budget", "600",     "--trials",    "4",        "--out",    where,
+                          "--no-vendor", "--strategy", "random", NULL};
+    (void)state;
+    process_write(file, suite, sizeof suite - 1);
+    process_result r = process_run_list(300, argv);
+    if (r.status != 1 || !strstr(r.err, "no winner for map rows=100000000") ||
+        !strstr(r.err, "a buffer of 4000000008192 bytes") || strstr(r.err, "no winner for map rows=4 "))
+        fail_msg("status %d: %s", r.status, r.err);
+    process_free(&r);
+    const char *const report[] = {tune, "report", "--suite", file, "--out", where, "--device", "opencl:0", NULL};
+    r = process_run_list(60, report);
+    if (r.status || !strstr(r.out, "map rows=4")) fail_msg("status %d: %s%s", r.status, r.out, r.err);
+    process_free(&r);
+}
+
 /* A suite in turns: no problem needs its budget, each gets its winner, and the report tells how. */
 static void test_portfolio(void **state) {
     static const char suite[] = COPY "\nweight=3 map rows=4 cols=8 x=f32 out=f32 : out = x + 1\n";
@@ -657,7 +677,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_words),      cmocka_unit_test(test_suite_files),
         cmocka_unit_test(test_help_and_devices), cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_without_winner),
+        cmocka_unit_test(test_without_winner),   cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_portfolio),        cmocka_unit_test(test_no_color),
         cmocka_unit_test(test_bench),
         cmocka_unit_test(test_bench_vendors),    cmocka_unit_test(test_bench_pytorch),

@@ -555,12 +555,13 @@ static void close_place(place *x) {
     x->t = NULL;
 }
 
-/* A problem is over: with its winner, or why it has none. What is wrong with it alone is no reason
- * to leave the others; anything else is returned. */
+/* A problem is over: with its winner, or why it has none. What is wrong with it alone, operands that
+ * the device has no room for among it, is no reason to leave the others; anything else is
+ * returned. */
 static int settle(portfolio *p, place *x, int status, const kiln_error *why, kiln_error *e) {
     kiln_session *s = p->s;
     bool alone = status == KILN_UNSUPPORTED || status == KILN_WRONG || status == KILN_DRIVER ||
-                 status == KILN_TIMEOUT || status == KILN_COMPILE;
+                 status == KILN_TIMEOUT || status == KILN_COMPILE || status == KILN_NO_MEMORY;
     close_place(x);
     x->over = true;
     p->current = -1;
