@@ -152,7 +152,8 @@ static kiln_schedule start(const kiln_problem *p, const kiln_caps *caps) {
 
 /* Seconds at 1.7 GHz with 1000 multiply-adds of 16 bits a cycle and SM, what mma.sync reaches on
  * Hopper with warp tiles of 64 x 64; smaller ones read more fragments for the same products. Copies
- * of 4 bytes cost 0.4 of all that again (405 schedules on an H200, results/data). A launch takes 5 us of which wgmma_sm90's estimate has the same, the one that adds parts 3. */
+ * of 4 bytes cost 0.4 of all that again (405 schedules on an H200, results/data). A launch takes
+ * 5 us, of which wgmma_sm90's estimate has the same, the one that adds parts 3. */
 static double seconds(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
     matmul v = kiln_matmul_view(p);
     double wtm = kiln_schedule_get(s, "tm") / (double)kiln_schedule_get(s, "warps_m");

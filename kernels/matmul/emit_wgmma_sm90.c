@@ -143,9 +143,9 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
  * the L2 cache and memory must move, in whole waves. The constants were fitted to 3180 schedules of
  * 108 problems, measured on an H200 under load (results/data): its first choice is 5 % from the
  * best measured (geometric mean), the best of its first three 1.5 %, of eight 0.5 %; over problems
- * left out of the fit 3 to 8 %, 1 to 4 % and 0.3 to 0.9 %. Over 589 searches and finals of other
- * sessions (10447 schedules of 174 problems) it was 5.0 and 1.9 %; fitted anew to some of those it
- * did no better on the others. */
+ * left out of the fit 3 to 8 %, 1 to 4 % and 0.3 to 0.9 %. Over 589 searches and finals under load,
+ * most of them later (10447 schedules of 174 problems), it was 5.0 and 1.9 %; fitted anew to three
+ * quarters of these problems it did no better on the others. */
 static const double CLOCK = 1.7e9;      /* Hz: between the boost clock and that at the power cap */
 static const double SHARED = 132;       /* bytes a cycle: wgmma's reads and TMA's writes together */
 static const double L2 = 150;           /* bytes a cycle and SM; neighbours' requests coalesce */
