@@ -114,6 +114,10 @@ static void fill_names(opencl_api *cl, cl_device_id id, kiln_caps *c) {
     compiler_name(version, c->compiler, sizeof c->compiler);
 }
 
+/* What the driver does not tell must be assumed, so that a cold measurement is cold: no GPU of today
+ * has more than 256 MB, few more than 64; of a host's cache a virtual machine has a part. */
+static const int64_t LAST_LEVEL = 64 << 20;
+
 static void fill_cpu(opencl_api *cl, cl_device_id id, kiln_caps *c) {
     c->shared_host = true;
     c->programs_per_unit = 8; /* a build costs PoCL a second, whatever is in it */
@@ -123,13 +127,13 @@ static void fill_cpu(opencl_api *cl, cl_device_id id, kiln_caps *c) {
     c->vector_registers = c->vector_bits >= 512 ? 32 : 16;
     int64_t cache = kiln_driver_host_cache();
     if (cache) c->cache_bytes = cache;
+    if (c->cache_bytes <= 0) c->cache_bytes = LAST_LEVEL; /* virtual machines may hide theirs */
 }
 
 static void fill_gpu(opencl_api *cl, cl_device_id id, const char *extensions, kiln_caps *c) {
     opencl_pci pci;
-    /* NVIDIA's driver names the first-level caches here; the last level must be assumed, so that a
-     * cold measurement is cold: no GPU of today has more than 256 MB, few more than 64. */
-    if (c->cache_bytes < 64 << 20) c->cache_bytes = 64 << 20;
+    /* NVIDIA's driver names the first-level caches here */
+    if (c->cache_bytes < LAST_LEVEL) c->cache_bytes = LAST_LEVEL;
     c->programs_per_unit = 1;
     c->warp = 32; /* right for NVIDIA, RDNA and most others; a schedule is only slower otherwise */
     if (strstr(extensions, "cl_nv_device_attribute_query")) {
