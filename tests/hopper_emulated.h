@@ -243,11 +243,13 @@ static void __attribute__((format(printf, 1, 2), noreturn)) broken(const char *f
 
 /* ---- waiting */
 
-static bool stores_left(const coroutine *t, store_state least, int allowed) {
+/* Do more than `allowed` of a thread's stores have still to read their shared memory? */
+static bool stores_unread(const coroutine *t, int allowed) {
     int n = 0;
     for (int i = 0; i < run.n_stores; i++) n += run.store[i].thread == t;
     for (int i = 0; i < run.n_stores; i++)
-        if (run.store[i].thread == t && n-- > allowed && run.store[i].state < least) return true;
+        if (run.store[i].thread == t && n-- > allowed && run.store[i].state == STORE_ASKED)
+            return true;
     return false;
 }
 
@@ -271,7 +273,7 @@ static bool ready(const coroutine *t) {
     case AT_REGISTERS:
         return b->free_registers >= t->value;
     case AT_STORES_READ:
-        return !stores_left(t, STORE_READ, (int)t->value);
+        return !stores_unread(t, (int)t->value);
     case ENDED:
         break;
     }

@@ -67,7 +67,7 @@ struct kiln_subject {
     const kiln_vendor *vendor;
     void *handle;
     kiln_bench_call call; /* run is NULL: program or vendor */
-    guarded own;          /* its workspace, where that must hold zeros */
+    guarded own;          /* its workspace, where that is not the bench's */
     int batch;            /* launches per sample */
     void *recorded;       /* the batch as the driver's graph, where there are graphs */
     int recorded_batch;
@@ -881,8 +881,10 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
         if (best > 0 && n == 3) {
             int slow = slow_beside(b, fastest, best, e);
             if (slow < 0) return slow;
-            if (slow) r->outcome = KILN_OUTCOME_SLOW;
-            if (slow) break;
+            if (slow) {
+                r->outcome = KILN_OUTCOME_SLOW;
+                break;
+            }
         }
         if (n >= 5 && (kiln_now() > until || (n >= 10 && median_error(samples, n) < 0.005))) break;
     }
