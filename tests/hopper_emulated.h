@@ -146,6 +146,7 @@ typedef struct coroutine {
     int registers, visible; /* visible: fences of this thread towards TMA */
     bool fenced, previous;  /* previous: what ran before this launch has ended */
     int issued, groups;
+    u32 cluster_round; /* at its arrival */
     flight flight[FLIGHTS];
 } coroutine;
 
@@ -430,17 +431,21 @@ static void emulate_group_arrive(int id, int threads) {
     if (!forgets(GROUP_SYNC)) meet(id, threads, false);
 }
 
-static void emulate_cluster_sync(void) {
-    sm_cluster *c = run.now->block->cluster;
-    int threads = (int)run.set.launch->block[0];
+static void emulate_cluster_arrive(void) {
+    coroutine *t = run.now;
+    sm_cluster *c = t->block->cluster;
+    if (forgets(CLUSTER_SYNC) || c->size == 1) return;
+    t->cluster_round = c->round;
+    if (++c->arrived == (int)run.set.launch->block[0] * c->size) c->arrived = 0, c->round++;
+}
+static void emulate_cluster_wait(void) {
+    coroutine *t = run.now;
+    sm_cluster *c = t->block->cluster;
     if (forgets(CLUSTER_SYNC)) return;
-    if (c->size == 1) {
-        meet(0, threads, true);
-        return;
-    }
-    u32 round = c->round;
-    if (++c->arrived == threads * c->size) c->arrived = 0, c->round++;
-    wait_at(AT_CLUSTER, c->index, round);
+    if (c->size == 1)
+        meet(0, (int)run.set.launch->block[0], true);
+    else
+        wait_at(AT_CLUSTER, c->index, t->cluster_round);
 }
 
 /* What a lane leaves in the halves [round % 2] before this call is there for all after it. */

@@ -93,6 +93,13 @@
 #endif
 #define OTHER_OUTPUTS ROLLED
 #define MATRIX_READS ROLLED
+#define ARRAY_READS 1
+#ifndef MATRICES /* the statements name some, which their emulation does not read */
+#define MATRICES 0
+#endif
+#define COPY_STORE                                                                                 \
+    (!TMA_STORE && !SWAP && SPLIT == 1 && !MATRICES && CAT(LEAVES_IN_PIECES_, TO) &&               \
+     STORE * OUT_BYTES >= 16 && (TN * OUT_BYTES % 64 == 0 || (TN * OUT_BYTES > 64 && !ROW_TOPS)))
 #define MATRIX_LINE 64
 #ifdef ROW_TOPS /* 2: of what the statements give, the maximum and the minimum of a row */
 #define TOPS_PARAM , float *tops
@@ -159,7 +166,7 @@ FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col) {
     if (row < 0 || row >= m || col < 0 || col >= n) broken("asks for lines outside");
 }
 _Static_assert(sizeof(STORAGE(TO)) == OUT_BYTES, "OUT_BYTES goes with TO");
-#if TMA_STORE
+#if TMA_STORE || COPY_STORE
 FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
                       float *value TOPS_PARAM) {
     (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
@@ -225,13 +232,19 @@ FUNC void NAME(wgmma)(ACC *sum, u64 x, u64 y, int keep) { emulate_wgmma(sum, SUM
 FUNC void NAME(wgmma_fence)(void) { emulate_wgmma_fence(); }
 FUNC void NAME(wgmma_commit)(void) { emulate_wgmma_commit(); }
 FUNC void NAME(hold)(ACC *sum, int n) { (void)sum, (void)n; }
+FUNC void NAME(hold_spot)(int *x, int *y, int *batch) { (void)x, (void)y, (void)batch; }
 FUNC void NAME(launch_next)(void) {}
 FUNC void NAME(wait_previous)(void) { emulate_wait_previous(); }
 FUNC void NAME(group_sync)(int id, int threads) { emulate_group_sync(id, threads); }
 FUNC void NAME(group_arrive)(int id, int threads) { emulate_group_arrive(id, threads); }
 FUNC void NAME(warp_sync)(void) { emulate_warp_sync(); }
 FUNC int NAME(cluster_rank)(void) { return run.now->block->rank; }
-FUNC void NAME(cluster_sync)(void) { emulate_cluster_sync(); }
+FUNC void NAME(cluster_sync)(void) {
+    emulate_cluster_arrive();
+    emulate_cluster_wait();
+}
+FUNC void NAME(cluster_arrive)(void) { emulate_cluster_arrive(); }
+FUNC void NAME(cluster_wait)(void) { emulate_cluster_wait(); }
 FUNC int NAME(uniform)(int v) { return v; }
 FUNC ACC NAME(exchange)(ACC v, int lanes) {
     u32 word;
@@ -253,6 +266,17 @@ FUNC u32 NAME(pack)(float low, float high) {
     return r;
 }
 FUNC void NAME(put_pair)(u32 at, float a, float b) { emulate_put_pair(at, a, b); }
+FUNC NAME(quad) NAME(staged_quad)(u32 at) {
+    NAME(quad) q;
+    memcpy(&q, shared(run.now->block, at, sizeof q, "a copy"), sizeof q);
+    return q;
+}
+FUNC void NAME(store_quad)(STORAGE(TO) * to, NAME(quad) q) {
+    const i64 first = to - (STORAGE(TO) *)job.operand[MATMUL_OUT].data;
+    if (first % (16 / OUT_BYTES)) broken("16 bytes stored across their alignment");
+    for (int e = 0; e < 16 / OUT_BYTES; e++) emulate_result(first + e, true);
+    memcpy(to, &q, sizeof q);
+}
 FUNC void NAME(flag_raise)(u32 *flag) { emulate_flag_raise(flag); }
 FUNC void NAME(flag_take)(u32 *flag) { emulate_flag_take(flag); }
 FUNC void NAME(flag_clear)(u32 *flag) { emulate_flag_clear(flag); }
@@ -316,6 +340,8 @@ static const instance NAME(instance) = {
     .ints = ACC_INT,
     .tops = ROW_TOPS,
     .rolled = ROLLED,
+    .matrices = MATRICES,
+    .overlaps = TMA_STORE && TN * OUT_BYTES % 64,
     .knob = {{"tm", TM},
              {"tn", TN},
              {"tk", TK},
@@ -385,7 +411,11 @@ static const instance NAME(instance) = {
 #undef PLAIN
 #undef ROLLED
 #undef OTHER_OUTPUTS
+#undef MATRICES
+#undef COPY_STORE
+#undef MAP_OUT
 #undef MATRIX_READS
+#undef ARRAY_READS
 #undef MATRIX_LINE
 #undef EIGHT_BIT_FLOAT
 #undef FAST

@@ -373,17 +373,19 @@ bool kiln_matmul_worth_a_loop(const kiln_problem *p) {
 
 void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p) {
     bool read[KILN_OPERANDS_MAX];
-    int others = 0, bytes = 1, matrices = 0;
+    int others = 0, bytes = 1, matrices = 0, arrays = 0;
     reads_of(p, read);
     for (int i = MATMUL_OUT; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         others += i != MATMUL_OUT && stores_elements(o);
+        arrays += read[i] && !o->scalar;
         if (!read[i] || !is_matrix(o)) continue;
         matrices++;
         if ((int)kiln_type_bytes(o->type) > bytes) bytes = (int)kiln_type_bytes(o->type);
     }
     kiln_emit_define(out, undefs, "ROLLED", "%d", kiln_matmul_worth_a_loop(p));
     kiln_emit_define(out, undefs, "OTHER_OUTPUTS", "%d", others);
+    kiln_emit_define(out, undefs, "ARRAY_READS", "%d", arrays);
     kiln_emit_define(out, undefs, "MATRIX_READS", "%d", matrices);
     kiln_emit_define(out, undefs, "MATRIX_LINE", "%d", 128 / bytes);
     kiln_text_add(out, "FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col)"

@@ -490,9 +490,12 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     kiln_emit_define(out, &undefs, "OUT_BYTES", "%d", (int)kiln_type_bytes(v.out));
     kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_epilogue(out, p, "finish", finish_columns(s));
-    if (kiln_schedule_get(s, "tma_store")) kiln_matmul_emit_value(out, p, "value", 2);
+    bool copies = kiln_matmul_wgmma_sm90_copies(p, s);
+    bool pieces = copies || kiln_schedule_get(s, "tma_store");
+    kiln_emit_define(out, &undefs, "COPY_STORE", "%d", copies);
+    if (pieces) kiln_matmul_emit_value(out, p, "value", 2);
     kiln_matmul_emit_ahead_facts(out, &undefs, p);
-    if (kiln_schedule_get(s, "tma_store"))
+    if (pieces)
         kiln_matmul_emit_value_ahead(out, p, "value", 2);
     else
         kiln_matmul_emit_epilogue_ahead(out, p, "finish", finish_columns(s));

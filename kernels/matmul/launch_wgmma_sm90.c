@@ -49,6 +49,11 @@ static const kiln_knob knobs[] = {
 
 enum { LINE = 128, STAGES_MOST = 32, BARRIER_BYTES = 2 * 8 };
 
+/* What TMA asks L2 for at once. Measured on an H200: with 256 instead rows that begin inside lines
+ * come slower (4104x4120x4168 208 us to 228), and so do large weights of few rows (16x8192x28672
+ * 107.8 us to 110.5); others do not care. */
+enum { L2_BYTES = 128 };
+
 /* What follows from the knobs; the names are those of parameters.cuh. */
 typedef struct shape {
     int element, threads, x_tile, y_tile, x_wg, sums, cluster, cluster_x, cluster_y;
@@ -56,15 +61,45 @@ typedef struct shape {
     int out_bytes, slot_bytes, staged_bytes, shared_bytes;
 } shape;
 
-static int staged_bytes(const int *k, int consumers) {
-    if (k[SWAP]) return consumers * 16 * 68 * 4;
-    return k[TMA_STORE] ? consumers * 4 * 2 * 2048 : 0;
+/* Of a row of `bytes` in a tile, what leaves at once. */
+static int out_line(int bytes) {
+    return bytes % 128 == 0 || (bytes > 128 && bytes % 128 > 64) ? 128 : 64;
 }
 
-static shape shape_of(const matmul *v, const kiln_schedule *s) {
+static bool leaves_in_pieces(kiln_type out) {
+    return out == KILN_F16 || out == KILN_BF16 || out == KILN_F32;
+}
+
+/* Pieces of 64 bytes of a row or more; only those of plain products may overlap. */
+static bool has_pieces(const matmul *v, int tn) {
+    int row = tn * (int)kiln_type_bytes(v->out);
+    return row % 64 == 0 || (row > 64 && v->plain);
+}
+
+bool kiln_matmul_wgmma_sm90_copies(const kiln_problem *p, const kiln_schedule *s) {
     const int *k = s->value;
-    bool a_across = v->ta && !k[PACK_A], b_across = !v->tb && !k[PACK_B];
-    shape x = {.element = (int)kiln_type_bytes(v->a),
+    matmul v = kiln_matmul_view(p);
+    if (k[TMA_STORE] || k[SWAP] || k[SPLIT] > 1 || !leaves_in_pieces(v.out) ||
+        !has_pieces(&v, k[TN]) || k[STORE] * (int)kiln_type_bytes(v.out) < 16)
+        return false;
+    for (int i = MATMUL_EXTRA; i < p->n_operands; i++)
+        if (!p->operand[i].scalar && (p->operand[i].axes & MATMUL_AXIS_M) &&
+            (p->operand[i].axes & MATMUL_AXIS_N))
+            return false;
+    return true;
+}
+
+static int staged_bytes(const int *k, bool copies, int out_bytes) {
+    if (k[SWAP]) return k[CONSUMERS] * 16 * 68 * 4;
+    int places = k[TMA_STORE] ? 2 : copies;
+    return k[CONSUMERS] * 4 * places * 16 * out_line(k[TN] * out_bytes);
+}
+
+static shape shape_of(const kiln_problem *p, const kiln_schedule *s) {
+    const int *k = s->value;
+    matmul v = kiln_matmul_view(p);
+    bool a_across = v.ta && !k[PACK_A], b_across = !v.tb && !k[PACK_B];
+    shape x = {.element = (int)kiln_type_bytes(v.a),
                .threads = 128 + 128 * k[CONSUMERS],
                .x_tile = k[SWAP] ? k[TN] : k[TM],
                .y_tile = k[SWAP] ? k[TM] : k[TN],
@@ -73,12 +108,12 @@ static shape shape_of(const matmul *v, const kiln_schedule *s) {
                .cluster_y = k[SWAP] ? k[CLUSTER_M] : k[CLUSTER_N],
                .x_across = k[SWAP] ? b_across : a_across,
                .y_across = k[SWAP] ? a_across : b_across,
-               .promote = kiln_type_is_float8(v->a) && !v->fast,
-               .out_bytes = (int)kiln_type_bytes(v->out)};
+               .promote = kiln_type_is_float8(v.a) && !v.fast,
+               .out_bytes = (int)kiln_type_bytes(v.out)};
     x.x_wg = k[PINGPONG] ? x.x_tile : x.x_tile / k[CONSUMERS];
     x.sums = x.x_wg / 64 * (x.y_tile / 2);
     x.slot_bytes = (x.x_tile + x.y_tile) * k[TK] * x.element;
-    x.staged_bytes = staged_bytes(k, k[CONSUMERS]);
+    x.staged_bytes = staged_bytes(k, kiln_matmul_wgmma_sm90_copies(p, s), x.out_bytes);
     x.staged_bytes = (x.staged_bytes + 1023) / 1024 * 1024;
     x.shared_bytes = k[STAGES] * (x.slot_bytes + BARRIER_BYTES) + x.staged_bytes;
     return x;
@@ -86,8 +121,7 @@ static shape shape_of(const matmul *v, const kiln_schedule *s) {
 
 void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps, kiln_schedule *s) {
     if (s->value[STAGES]) return;
-    matmul v = kiln_matmul_view(p);
-    shape x = shape_of(&v, s);
+    shape x = shape_of(p, s);
     int fit = (caps->shared_bytes - x.staged_bytes) / (x.slot_bytes + BARRIER_BYTES);
     s->value[STAGES] = fit > STAGES_MOST ? STAGES_MOST : fit;
 }
@@ -292,11 +326,14 @@ bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand) {
 bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, int tn,
                                    kiln_text *why) {
     matmul v = kiln_matmul_view(p);
-    if (v.out != KILN_F16 && v.out != KILN_BF16 && v.out != KILN_F32)
+    if (!leaves_in_pieces(v.out))
         return kiln_matmul_no(why, "TMA stores results in f16, bf16 or f32 here, not %s",
                               kiln_type_name(v.out));
-    if (tn * (int)kiln_type_bytes(v.out) % 64)
-        return kiln_matmul_no(why, "tn=%d: TMA stores pieces of 64 bytes of a row or more", tn);
+    if (!has_pieces(&v, tn))
+        return kiln_matmul_no(why,
+                              "tn=%d: TMA stores pieces of 64 bytes of a row or more, which only "
+                              "plain products may overlap",
+                              tn);
     return legal_map(&p->operand[MATMUL_OUT], caps, why) &&
            kiln_matmul_epilogue_aligned(p, caps, 2, why);
 }
@@ -422,7 +459,7 @@ static bool legal(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     s->value[STAGES] = schedule->value[STAGES];
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     if (!in_range(s, STAGES, 2, STAGES_MOST, why)) return false;
-    shape x = shape_of(&v, s);
+    shape x = shape_of(p, s);
     if (!legal_together(s, why) || !legal_tile(&v, s, &x, why) || !legal_registers(s, &x, why) ||
         !legal_shared(s, &x, caps, why) || !legal_cluster(&x, caps, why) ||
         !legal_maps(p, s, caps, why) || !legal_store(p, s, caps, why))
@@ -524,11 +561,8 @@ static void add_operand(kiln_program *out, const kiln_problem *p, const kiln_cap
     int64_t offset = 0;
     kiln_operand q = p->operand[o];
     if (packed) q = pack(out, p, caps, o, across_k(&v, o), &offset);
-    /* Rows that begin inside lines: two lines a row are slow enough without fetching their
-     * neighbours (4104x4120x4168 on an H200: 208 us, with 256 bytes 228). */
-    int l2_bytes = q.ld * element % LINE ? 128 : 255;
     add_map(out, &q, packed ? 255 : o, offset, LINE / element,
-            across ? s->value[TK] : part_of(tile, sharers, across, element), l2_bytes);
+            across ? s->value[TK] : part_of(tile, sharers, across, element), L2_BYTES);
 }
 
 /* Flags and partial sums lie first, packed operands behind them. */
@@ -570,7 +604,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     matmul v = kiln_matmul_view(p);
     kiln_schedule filled = *schedule, *s = &filled;
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
-    shape x = shape_of(&v, s);
+    shape x = shape_of(p, s);
     grid g = grid_of(&v, caps, s, &x);
     const int *k = s->value;
     *out = (kiln_program){0};
@@ -580,9 +614,9 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
                 x.x_across);
     add_operand(out, p, caps, side_y, s, k[SWAP] ? k[PACK_A] : k[PACK_B], x.y_tile, x.cluster_x,
                 x.y_across);
-    int piece = k[TN] * x.out_bytes % LINE ? 64 : LINE; /* bytes of a row */
     if (k[TMA_STORE])
-        add_map(out, &p->operand[MATMUL_OUT], MATMUL_OUT, 0, piece / x.out_bytes, 16, 0);
+        add_map(out, &p->operand[MATMUL_OUT], MATMUL_OUT, 0,
+                out_line(k[TN] * x.out_bytes) / x.out_bytes, 16, 0);
 
     kiln_matmul_launch_clear(out, p);
     kiln_launch *l = launch(out, "main", g.clusters * x.cluster, 1, x.threads);
@@ -606,7 +640,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
 const kiln_variant kiln_matmul_wgmma_sm90 = {
     .name = "wgmma_sm90",
     .help = "Hopper: wgmma fed by TMA, warp-specialised and persistent; f16 bf16 fp8 tf32 i8",
-    .revision = 2,
+    .revision = 3,
     .knobs = knobs,
     .legal = legal,
     .program = program,

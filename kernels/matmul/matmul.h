@@ -50,10 +50,12 @@ bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, 
                                   kiln_text *why);
 
 /* wgmma_sm90. Does wgmma multiply these types? Must operand MATMUL_A or MATMUL_B be packed, as TMA
- * or wgmma cannot take it as it lies? May TMA store tiles of the result, tn wide? How many clusters
- * run at once? */
+ * or wgmma cannot take it as it lies? May TMA store tiles of the result, tn wide? Do warps stage
+ * results in shared memory and copy them from there, 16 bytes a thread? How many clusters run at
+ * once? */
 bool kiln_matmul_wgmma_sm90_types(const matmul *v, kiln_text *why);
 bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand);
+bool kiln_matmul_wgmma_sm90_copies(const kiln_problem *p, const kiln_schedule *s);
 bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, int tn,
                                    kiln_text *why);
 int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster);

@@ -107,12 +107,9 @@ FUNC void NAME(stage_lines)(const ACC *sum, int c, ACC *stage, int wg) {
 /* Matrices that the statements will read of an item's tile come as near as the L2 cache: a line for
  * each thread in turn. Best while the last products are under way: asked for when a deep tile begins,
  * they may be gone again before they are read. */
-FUNC void NAME(drain_soon)(const NAME(walk) *w, int tile_rank, int first, EPILOGUE_PARAMS) {
+FUNC void NAME(drain_soon)(int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int rows = SWAP ? Y_TILE : X_WG, cols = SWAP ? X_WG : Y_TILE;
     const int lines = (cols + MATRIX_LINE - 1) / MATRIX_LINE;
-    int x0, y0, batch;
-    NAME(walk_place)(w, tile_rank, &x0, &y0, &batch);
-    x0 += first;
     UNROLL_N(1) for (int i = THREAD(0) % 128; i < rows * lines; i += 128) {
         const int row = (SWAP ? y0 : x0) + i / lines;
         const int col = (SWAP ? x0 : y0) + i % lines * MATRIX_LINE;
@@ -207,11 +204,47 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], u8 *pool, int wg, int x0, int y0, int ba
         }
     }
 }
-#elif TMA_STORE
-/* Each warp on its own: pieces of 16 rows x 128 bytes (64 where the tile's width is no multiple of
- * that), in TMA's swizzle, in two places by turns. */
-#define OUT_LINE (Y_TILE * OUT_BYTES % 128 ? 64 : 128)
-#define PIECE (OUT_LINE / OUT_BYTES) /* columns */
+#elif IN_PIECES
+/* Each warp on its own, in TMA's swizzle. What TMA stores lies in two places by turns or, if its block
+ * has no item after this one, each piece in a place of its own in the ring, which nobody uses any
+ * more: then none waits for another to be read. */
+#define RING_HOLDS                                                                                 \
+    (TMA_STORE &&                                                                                  \
+     (PINGPONG ? 1 : CONSUMERS) * 4 * X_BLOCKS * PIECES * PIECE_BYTES <= STAGES * SLOT)
+#define FIRST_COLUMN(p) min((p)*PIECE, Y_TILE - PIECE)
+typedef struct {
+    u32 at;
+    bool in_ring;
+} NAME(stage);
+FUNC NAME(stage) NAME(stage_of)(u32 pool, int wg, bool in_ring) {
+    const int warp = THREAD(0) % 128 / 32;
+    NAME(stage) s;
+    s.in_ring = in_ring;
+    s.at = in_ring ? pool + (u32)(((PINGPONG ? 0 : wg * 4) + warp) * X_BLOCKS * PIECES * PIECE_BYTES)
+                   : pool + STAGING + (u32)((wg * 4 + warp) * (TMA_STORE ? 2 : 1) * PIECE_BYTES);
+    return s;
+}
+FUNC u32 NAME(stage_piece)(const NAME(stage) *s, int piece) {
+    return s->at + (u32)((s->in_ring ? piece : TMA_STORE ? piece % 2 : 0) * PIECE_BYTES);
+}
+/* Until the place of a piece may be written; all lanes. */
+FUNC void NAME(stage_free)(const NAME(stage) *s, int lane) {
+    if (s->in_ring) return;
+#if TMA_STORE
+    if (lane == 0) NAME(stores_read)();
+#else
+    (void)lane;
+#endif
+    NAME(warp_sync)();
+}
+/* Until all that this block was sent has been multiplied, by all its consumers (and what it shares
+ * with the cluster, by all those): `ring` is behind a consumer's last slot. */
+FUNC void NAME(ring_drained)(u32 pool, NAME(ring) ring) {
+    UNROLL_N(1) for (int s = 0; s < STAGES; s++) {
+        NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity ^ 1);
+        NAME(ring_next)(&ring);
+    }
+}
 /* Where 16 bytes `chunk` of a line lie: eight successive lines fall into different banks. */
 FUNC u32 NAME(staged)(u32 at, int line, int chunk) {
     const int exchange = OUT_LINE == 128 ? line & 7 : line >> 1 & 3;
@@ -232,12 +265,55 @@ FUNC void NAME(put_columns)(u32 at, int j, int lane, float (*v)[2]) {
 #endif
 }
 
-FUNC void NAME(send_piece)(const NAME(tensor_map) *map, u32 at, int lane, int col, int row,
-                           int batch) {
+/* What a piece's sender is told of the result. */
+#define RESULT_PARAMS i64 m, i64 n, i64 ldo, i64 stride_o, GLOBAL STORAGE(TO) *p_out
+#define RESULT_ARGS m, n, ldo, stride_o, p_out
+#if TMA_STORE
+/* `piece` of block i of 64 rows, from row0 on of this warp. */
+FUNC void NAME(send_piece)(const NAME(tensor_map) *map, const NAME(stage) *stage, int i, int piece,
+                           int row0, int y0, int batch, RESULT_PARAMS) {
+    (void)m, (void)n, (void)ldo, (void)stride_o, (void)p_out; /* all in the map */
+    if (stage->in_ring) return; /* all of them at the end */
     NAME(stores_visible)();
     NAME(warp_sync)();
-    if (lane == 0) NAME(store_box)(map, at, col, row, batch);
+    if (THREAD(0) % 32 == 0)
+        NAME(store_box)(map, NAME(stage_piece)(stage, i * PIECES + piece), y0 + FIRST_COLUMN(piece),
+                        row0, batch);
 }
+/* The pieces in the ring, one for each lane. */
+FUNC void NAME(send_ring)(const NAME(tensor_map) *map, const NAME(stage) *stage, int row0, int y0,
+                          int batch) {
+    const int lane = THREAD(0) % 32;
+    if (!stage->in_ring) return;
+    NAME(stores_visible)();
+    NAME(warp_sync)();
+    if (lane < X_BLOCKS * PIECES)
+        NAME(store_box)(map, NAME(stage_piece)(stage, lane), y0 + FIRST_COLUMN(lane % PIECES),
+                        row0 + lane / PIECES * 64, batch);
+}
+#else
+/* 16 bytes a lane, whole lines of the result together. */
+FUNC void NAME(send_piece)(const NAME(tensor_map) *map, const NAME(stage) *stage, int i, int piece,
+                           int row0, int y0, int batch, RESULT_PARAMS) {
+    const int lane = THREAD(0) % 32, chunks = OUT_LINE / 16, chunk = lane % chunks;
+    const int row = row0 + lane / chunks, c = FIRST_COLUMN(piece) + chunk * (16 / OUT_BYTES);
+    const u32 at = NAME(stage_piece)(stage, i * PIECES + piece);
+    GLOBAL STORAGE(TO) *to = p_out + batch * stride_o + row * ldo + y0 + c;
+    (void)map;
+    NAME(warp_sync)();
+    UNROLL for (int line = 0; line < 16; line += 32 / chunks) {
+        const NAME(quad) q = NAME(staged_quad)(NAME(staged)(at, line + lane / chunks, chunk));
+        if (row + line < m && y0 + c < n && c >= piece * PIECE) NAME(store_quad)(to + line * ldo, q);
+    }
+}
+FUNC void NAME(send_ring)(const NAME(tensor_map) *map, const NAME(stage) *stage, int row0, int y0,
+                          int batch) {
+    (void)map, (void)stage, (void)row0, (void)y0, (void)batch;
+}
+#endif
+
+/* What lies outside is left out when a piece is sent; other outputs and row outputs have to be told. */
+#define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
 
 #if ROLLED
 /* Columns at a time: two rows of each 8. A whole piece would need more registers than there are. */
@@ -258,19 +334,17 @@ FUNC void NAME(fetch_part)(EPILOGUE_PARAMS, const NAME(value_line) *line, int co
             NAME(value_fetch)(EPILOGUE_ARGS, line + half, inside, &held->of[c][half]);
     }
 }
-/* TMA clips what lies outside; other outputs and row outputs have to be told. */
-#define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
-FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, int wg, int x0,
-                      int y0, int batch, EPILOGUE_PARAMS) {
+FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, const NAME(stage) *stage,
+                      int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int thread = THREAD(0) % 128, warp = thread / 32, lane = thread % 32;
     const int g = lane / 4, t = lane % 4;
-    const u32 stage = pool + STAGING + (u32)((wg * 4 + warp) * 4096);
     NAME(part_held) next;
     NAME(value_line) line[2]; /* of what is fetched next */
     NAME(begin_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, line);
     if (AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, y0 + 2 * t, &next);
-    /* an odd number of pieces ends in the place in which the next tile begins */
-    if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
+#if TMA_STORE /* an odd number of pieces ends in the place in which the next tile begins */
+    if (X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
+#endif
     EACH_PIECE for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
@@ -279,15 +353,12 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
 #endif
         EACH_PIECE for (int p = 0; p < Y_TILE / PART; p++) {
             const int j0 = p % PARTS * PART, col0 = y0 + p * PART;
-            const u32 at = stage + (u32)((i * (Y_TILE / PIECE) + p / PARTS) % 2 * 2048);
+            const u32 at = NAME(stage_piece)(stage, i * PIECES + p / PARTS);
             const bool last = p + 1 == Y_TILE / PART;
             ACC s[PART / 2];
             if (!AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, col0 + 2 * t, &next);
             if (X_BLOCKS > 1 && last) NAME(begin_rows)(EPILOGUE_ARGS, batch, row + 64, line);
-            if (j0 == 0) {
-                if (lane == 0) NAME(stores_read)();
-                NAME(warp_sync)();
-            }
+            if (j0 == 0) NAME(stage_free)(stage, lane);
             NAME(take)(sum, i * (Y_TILE / PART) + p, PART, s);
             const NAME(part_held) now = next;
             if (AHEAD)
@@ -307,56 +378,58 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, i
                 NAME(put_columns)(at, j0 + j, lane, v);
             }
             if (j0 + PART < PIECE) continue;
-            NAME(send_piece)(map, at, lane, col0 + PART - PIECE, row0, batch);
+            NAME(send_piece)(map, stage, i, p / PARTS, row0, y0, batch, RESULT_ARGS);
         }
 #if ROW_TOPS
         NAME(tops_end_rows)(EPILOGUE_ARGS, batch, row, y0, t, both);
 #endif
     }
+    NAME(send_ring)(map, stage, x0 + warp * 16, y0, batch);
 }
 #else
 FUNC void NAME(value_at)(EPILOGUE_PARAMS, int batch, int row, int col, const ACC *s,
                          float *v TOPS_PARAM) {
     v[0] = v[1] = 0;
-    if (row < m && col < n) NAME(value)(EPILOGUE_ARGS, batch, row, col, s, v TOPS_ARG);
+    if ((EVERYWHERE && !ARRAY_READS) || (row < m && col < n))
+        NAME(value)(EPILOGUE_ARGS, batch, row, col, s, v TOPS_ARG);
 }
 
-FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, u32 pool, int wg, int x0,
-                      int y0, int batch, EPILOGUE_PARAMS) {
+FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, const NAME(stage) *stage,
+                      int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int thread = THREAD(0) % 128, warp = thread / 32, lane = thread % 32;
     const int g = lane / 4, t = lane % 4;
-    const u32 stage = pool + STAGING + (u32)((wg * 4 + warp) * 4096);
-    /* an odd number of pieces ends in the place in which the next tile begins */
-    if (X_BLOCKS * (Y_TILE / PIECE) % 2 && lane == 0) NAME(stores_all_read)();
+#if TMA_STORE /* an odd number of pieces ends in the place in which the next tile begins */
+    if (X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
+#endif
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
         float both[2][ROW_TOPS]; /* of rows g and g + 8 */
         NAME(tops_begin_rows)(both);
 #endif
-        UNROLL for (int p = 0; p < Y_TILE / PIECE; p++) {
-            const u32 at = stage + (i * (Y_TILE / PIECE) + p) % 2 * 2048;
-            const int col0 = y0 + p * PIECE;
+        UNROLL for (int p = 0; p < PIECES; p++) {
+            const u32 at = NAME(stage_piece)(stage, i * PIECES + p);
+            const int first = FIRST_COLUMN(p);
             float v[4][2];
-            if (lane == 0) NAME(stores_read)();
-            NAME(warp_sync)();
+            NAME(stage_free)(stage, lane);
             UNROLL for (int j = 0; j < PIECE; j += 16) {
                 UNROLL for (int e = 0; e < 4; e++) {
-                    const int c = j + e / 2 * 8;
+                    const int c = first + j + e / 2 * 8;
 #if ROW_TOPS
                     float *tops = both[e % 2];
 #endif
-                    NAME(value_at)(EPILOGUE_ARGS, batch, row + e % 2 * 8, col0 + c + 2 * t,
-                                   sum[i] + (p * PIECE + c) / 2 + e % 2 * 2, v[e] TOPS_ARG);
+                    NAME(value_at)(EPILOGUE_ARGS, batch, row + e % 2 * 8, y0 + c + 2 * t,
+                                   sum[i] + c / 2 + e % 2 * 2, v[e] TOPS_ARG);
                 }
                 NAME(put_columns)(at, j, lane, v);
             }
-            NAME(send_piece)(map, at, lane, col0, row0, batch);
+            NAME(send_piece)(map, stage, i, p, row0, y0, batch, RESULT_ARGS);
         }
 #if ROW_TOPS
         NAME(tops_end_rows)(EPILOGUE_ARGS, batch, row, y0, t, both);
 #endif
     }
+    NAME(send_ring)(map, stage, x0 + warp * 16, y0, batch);
 }
 #endif
 #else

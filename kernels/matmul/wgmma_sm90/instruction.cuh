@@ -100,6 +100,10 @@ FUNC void NAME(hold)(ACC *sum, int n) {
     UNROLL for (int i = 0; i < n; i++) asm volatile("" : SUM_REGISTER(sum[i])::"memory");
 }
 
+FUNC void NAME(hold_spot)(int *x, int *y, int *batch) {
+    asm volatile("" : "+r"(*x), "+r"(*y), "+r"(*batch));
+}
+
 /* -- the launches before and after this one
  * The next launch may begin to fill SMs that this one leaves; it waits, as this one does, until all
  * that came before has ended, before it touches global memory. */
@@ -129,11 +133,26 @@ FUNC int NAME(cluster_rank)() {
     return 0;
 #endif
 }
+/* All threads of the cluster meet, with what they wrote. */
 FUNC void NAME(cluster_sync)() {
 #if CLUSTER > 1
     asm volatile("barrier.cluster.arrive.release.aligned;\n"
                  "barrier.cluster.wait.acquire.aligned;" ::
                      : "memory");
+#else
+    __syncthreads();
+#endif
+}
+/* The same in two steps, for barriers that barriers_ready has already shown to the cluster: a release
+ * would wait for all that the block stored. */
+FUNC void NAME(cluster_arrive)() {
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+#endif
+}
+FUNC void NAME(cluster_wait)() {
+#if CLUSTER > 1
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #else
     __syncthreads();
 #endif
@@ -154,7 +173,7 @@ FUNC void NAME(put_matrices)(u32 at, u32 r0, u32 r1, u32 r2, u32 r3) {
 /* Two adjacent elements of the output in one register. */
 #define PACK_bf16 "cvt.rn.bf16x2.f32"
 #define PACK_f16 "cvt.rn.f16x2.f32"
-#if TMA_STORE && OUT_BYTES == 2
+#if IN_PIECES && OUT_BYTES == 2
 FUNC u32 NAME(pack)(float low, float high) {
     u32 r;
     asm(CAT(PACK_, TO) " %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
@@ -164,6 +183,17 @@ FUNC u32 NAME(pack)(float low, float high) {
 FUNC void NAME(put_pair)(u32 at, float a, float b) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(a), "f"(b) : "memory");
 }
+/* 16 bytes of a staged piece, and from there to the result. */
+typedef uint4 NAME(quad);
+FUNC NAME(quad) NAME(staged_quad)(u32 at) {
+    NAME(quad) q;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(q.x), "=r"(q.y), "=r"(q.z), "=r"(q.w)
+                 : "r"(at)
+                 : "memory");
+    return q;
+}
+FUNC void NAME(store_quad)(STORAGE(TO) *to, NAME(quad) q) { *(NAME(quad) *)to = q; }
 
 /* -- flags in global memory, between blocks */
 FUNC void NAME(flag_raise)(u32 *flag) {
@@ -179,7 +209,6 @@ FUNC void NAME(flag_clear)(u32 *flag) {
     asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(flag), "r"(0u) : "memory");
 }
 /* Partial sums pass through the L2 cache only: another SM wrote them. */
-typedef uint4 NAME(quad);
 FUNC NAME(quad) NAME(partial_read)(const NAME(quad) *p) { return __ldcg(p); }
 FUNC void NAME(partial_write)(NAME(quad) *p, NAME(quad) v) { __stcg(p, v); }
 /* Into the shared memory of block `rank` of the cluster. */

@@ -30,8 +30,9 @@ FUNC void NAME(load_lines)(const NAME(tensor_map) *map, u32 barrier, u32 tile, i
     }
 }
 
+/* The walk's first item is at `spot`; more: there is one. */
 FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *map_y, u32 pool,
-                        NAME(walk) *w, int rank) {
+                        NAME(walk) *w, int rank, NAME(spot) spot, bool more) {
     const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y;
     int mask_x = 0, mask_y = 0;
     if (CLUSTER_Y > 1) mask_x = ((1 << CLUSTER_Y) - 1) << (rx * CLUSTER_Y);
@@ -40,29 +41,37 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
     }
     NAME(ring) ring;
     ring.slot = 0, ring.parity = 1; /* the first round finds all slots empty */
-    while (NAME(walk_next)(w)) {
-        int x0, y0, batch;
-        NAME(walk_place)(w, rank, &x0, &y0, &batch);
+    while (more) {
         UNROLL_N(1) for (int k = w->from; k < w->to; k++) {
             const u32 full = FULL(pool, ring.slot), slot = pool + ring.slot * SLOT;
             NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
             NAME(barrier_expect)(full, SLOT);
             if (MY_TURN(TURNS_X, k, CLUSTER_Y, ry))
-                NAME(load_lines)(map_x, full, slot, X_TILE, X_ACROSS, x0, TURNS_X ? 0 : ry * PART_X,
-                                 PART_X, k * TK, batch, mask_x, SWAP ? POLICY_B : POLICY_A);
+                NAME(load_lines)(map_x, full, slot, X_TILE, X_ACROSS, spot.x0,
+                                 TURNS_X ? 0 : ry * PART_X, PART_X, k * TK, spot.batch, mask_x,
+                                 SWAP ? POLICY_B : POLICY_A);
             if (MY_TURN(TURNS_Y, k, CLUSTER_X, rx))
-                NAME(load_lines)(map_y, full, slot + SLOT_X, Y_TILE, Y_ACROSS, y0,
-                                 TURNS_Y ? 0 : rx * PART_Y, PART_Y, k * TK, batch, mask_y,
+                NAME(load_lines)(map_y, full, slot + SLOT_X, Y_TILE, Y_ACROSS, spot.y0,
+                                 TURNS_Y ? 0 : rx * PART_Y, PART_Y, k * TK, spot.batch, mask_y,
                                  SWAP ? POLICY_A : POLICY_B);
             NAME(ring_next)(&ring);
         }
+        more = NAME(walk_next)(w);
+        if (more) spot = NAME(walk_place)(w, rank);
+    }
+    /* Neighbours tell this block's barriers of their last reads: it must not have ended then. */
+    for (int s = 0; s < STAGES && CLUSTER > CLUSTER_K; s++) {
+        NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
+        NAME(ring_next)(&ring);
     }
 }
 
 #if TMA_STORE
 #define MAIN_PARAMS MAP_PARAM(map_x), MAP_PARAM(map_y), MAP_PARAM(map_out)
+#define MAP_OUT &map_out
 #else
 #define MAIN_PARAMS MAP_PARAM(map_x), MAP_PARAM(map_y)
+#define MAP_OUT 0
 #endif
 
 #if SPLIT > 1
@@ -75,14 +84,24 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
  * owner; of two blocks that halve k each finishes one consumer's part. */
 #define FINISHES(w, wg, rank) ((!STREAM || (w)->from == 0) && (CLUSTER_K == 1 || (wg) == (rank)))
 
-/* What statements read is brought near late, if that needs no registers that the sums have. */
+/* While the last products are under way a tile's place is found, and what statements read is brought
+ * near; earlier or later, if that needs registers that the sums have. */
+#define CROWDED (ROLLED && X_BLOCKS * SUMS > 160)
 #if MATRIX_READS && SPLIT == 1
-#define DRAIN_SOON(late)                                                                           \
-    if ((late) == (X_BLOCKS * SUMS <= 160) && FINISHES(&w, wg, rank))                              \
-        NAME(drain_soon)(&w, tile_rank, first, EPILOGUE_ARGS)
+#define DRAIN_SOON(late, place)                                                                    \
+    if ((late) == (X_BLOCKS * SUMS <= 160) && FINISHES(&w, wg, rank)) {                            \
+        const NAME(spot) at = place;                                                               \
+        NAME(drain_soon)(at.x0 + first, at.y0, at.batch, EPILOGUE_ARGS);                           \
+    }
 #else
-#define DRAIN_SOON(late)
+#define DRAIN_SOON(late, place)
 #endif
+
+/* Nothing before it touches global memory or what other threads and blocks have prepared. */
+FUNC void NAME(await_start)(void) {
+    NAME(wait_previous)();
+    NAME(cluster_wait)();
+}
 
 /* grid: a multiple of CLUSTER, at most what runs at once. */
 ENTRY(THREADS)
@@ -99,6 +118,9 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
     if (THREAD(0) == 0) {
         NAME(map_prefetch)(&map_x);
         NAME(map_prefetch)(&map_y);
+#if TMA_STORE
+        NAME(map_prefetch)(&map_out);
+#endif
         UNROLL_N(1) for (int s = 0; s < STAGES; s++) {
             NAME(barrier_init)(FULL(pool, s), 1);
             NAME(barrier_init)(EMPTY(pool, s),
@@ -106,15 +128,17 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
         }
         NAME(barriers_ready)();
     }
-    NAME(cluster_sync)();
-    NAME(wait_previous)();
+    NAME(cluster_arrive)();
 
     const int group = NAME(uniform)(THREAD(0) / 128);
     if (group == 0) {
 #if CONSUMERS > 1
         REGISTERS_LESS(REGISTERS_PRODUCER);
 #endif
-        if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, tile_rank);
+        const bool more = NAME(walk_next)(&w);
+        const NAME(spot) spot = NAME(walk_place)(&w, tile_rank);
+        NAME(await_start)();
+        if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, tile_rank, spot, more);
         NAME(warp_sync)();
 #if CLUSTER_K > 1
         NAME(cluster_sync)(); /* as the consumers do in exchange_sums */
@@ -129,6 +153,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
         NAME(ring) ring;
         ring.slot = 0, ring.parity = 0;
         __align__(16) ACC sum[X_BLOCKS][SUMS];
+        NAME(await_start)();
 #if PINGPONG
         int item = 0;
         if (wg == 1) NAME(group_arrive)(TURN_BARRIER(0), 256);
@@ -140,7 +165,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
                 continue;
             }
 #endif
-            DRAIN_SOON(false);
+            DRAIN_SOON(false, NAME(walk_place)(&w, tile_rank));
 #if PINGPONG
             NAME(group_sync)(TURN_BARRIER(wg), 256);
 #endif
@@ -148,8 +173,12 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
 #if PINGPONG
             NAME(group_arrive)(TURN_BARRIER(wg ^ 1), 256);
 #endif
-            DRAIN_SOON(true);
+            NAME(spot) spot;
+            if (!CROWDED) spot = NAME(walk_place)(&w, tile_rank);
+            DRAIN_SOON(true, spot);
             NAME(multiply_end)(sum, pool, &ring, &reader);
+            if (CROWDED) spot = NAME(walk_place)(&w, tile_rank);
+            const int x0 = spot.x0 + first, y0 = spot.y0, batch = spot.batch;
 #if STREAM
             if (w.from > 0) {
                 NAME(leave)(sum, work, wg);
@@ -160,16 +189,19 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
 #if CLUSTER_K > 1
             if (!NAME(exchange_sums)(sum, NAME(pool), pool, wg, rank)) continue;
 #endif
-            int x0, y0, batch;
-            NAME(walk_place)(&w, tile_rank, &x0, &y0, &batch);
-            x0 += first;
 #if SPLIT > 1
             NAME(leave_part)(sum, NAME(pool), wg, x0, y0, (int)m, n,
                              NAME(part_at)(work, NAME(walk_part)(&w) * batches + batch, m, n));
 #elif SWAP
             NAME(drain)(sum, NAME(pool), wg, x0, y0, batch, EPILOGUE_ARGS);
-#elif TMA_STORE
-            NAME(drain)(sum, &map_out, pool, wg, x0, y0, batch, EPILOGUE_ARGS);
+#elif IN_PIECES
+            const bool in_ring = RING_HOLDS && !CROWDED && NAME(walk_over)(&w);
+            const NAME(stage) stage = NAME(stage_of)(pool, wg, in_ring);
+            if (in_ring) NAME(ring_drained)(pool, ring);
+#if CLUSTER_K > 1
+            NAME(group_sync)(GROUP_BARRIER(wg), 128); /* all have taken the sums they were given there */
+#endif
+            NAME(drain)(sum, MAP_OUT, &stage, x0, y0, batch, EPILOGUE_ARGS);
 #else
             NAME(drain)(sum, x0, y0, batch, EPILOGUE_ARGS);
 #endif
@@ -178,7 +210,4 @@ NAME(main)(MAIN_PARAMS, int k, int batches, u8 *work, MAIN_EPILOGUE) {
         NAME(stores_all_read)();
 #endif
     }
-#if CLUSTER > CLUSTER_K
-    NAME(cluster_sync)(); /* a neighbour may still write this block's barriers */
-#endif
 }

@@ -27,6 +27,7 @@ FUNC void NAME(walk_start)(NAME(walk) *w, int m, int n, int k, int batch) {
     w->cluster = BLOCK(0) / CLUSTER;
     w->clusters = BLOCKS(0) / CLUSTER;
     w->next = w->cluster;
+    w->tile = 0;
     w->whole = w->tiles * SPLIT;
 #if STREAM
     /* What whole waves leave over is shared, with STREAM 2 together with the last whole wave. */
@@ -76,6 +77,14 @@ FUNC bool NAME(walk_next)(NAME(walk) *w) {
     return false;
 }
 
+/* Does no item follow the current one? */
+FUNC bool NAME(walk_over)(const NAME(walk) *w) {
+#if STREAM
+    if (w->unit < w->end) return false;
+#endif
+    return w->next >= w->whole;
+}
+
 /* ---- from tile number to place, so that tiles that run together share operands in the L2 cache
  *
  * ORDER 0: GROUP rows of tiles, walked column by column. ORDER 1: the same with rows and columns
@@ -95,35 +104,42 @@ FUNC void NAME(hilbert)(int d, int *row, int *col) {
     *row = x, *col = y;
 }
 
+/* Divisions are dear: those by constants are none, and the one by `tall` is for the last group only. */
 FUNC void NAME(place)(int tile, int rows, int cols, int *row, int *col) {
-    const int first = tile / (GROUP * cols) * GROUP, inside = tile % (GROUP * cols);
-    const int tall = min(rows - first, GROUP);
+    const int first = rows <= GROUP ? 0 : (int)((u32)tile / (u32)(GROUP * cols)) * GROUP;
+    const int inside = tile - first * cols, tall = min(rows - first, GROUP);
 #if ORDER == 2
-    const int square = inside / (tall * GROUP), left = inside % (tall * GROUP);
-    if (tall == GROUP && (square + 1) * GROUP <= cols) {
-        NAME(hilbert)(left, row, col);
+    const int square = tall == GROUP ? (int)((u32)inside / (GROUP * GROUP)) : cols;
+    if ((square + 1) * GROUP <= cols) {
+        NAME(hilbert)(inside - square * (GROUP * GROUP), row, col);
         *row += first, *col += square * GROUP;
         return;
     }
-    *row = first + left % tall;
-    *col = square * GROUP + left / tall;
-#else
-    *row = first + inside % tall;
-    *col = inside / tall;
 #endif
+    *col = (int)(tall == GROUP ? (u32)inside / GROUP : (u32)inside / (u32)tall);
+    *row = first + inside - *col * tall;
 }
 
-/* First x line, y line and batch entry of the walk's tile for block `rank` of the cluster. */
-FUNC void NAME(walk_place)(const NAME(walk) *w, int rank, int *x0, int *y0, int *batch) {
+/* First x line, y line and batch entry of a tile. */
+typedef struct {
+    int x0, y0, batch;
+} NAME(spot);
+
+/* That of the walk's tile for block `rank` of the cluster. */
+FUNC NAME(spot) NAME(walk_place)(const NAME(walk) *w, int rank) {
     const int plane = w->rows * w->cols, tile = TILE_OF(w);
     int row, col;
-    *batch = tile / plane;
+    NAME(spot) s;
+    s.batch = tile < plane ? 0 : (int)((u32)tile / (u32)plane);
 #if ORDER == 1
-    NAME(place)(tile % plane, w->cols, w->rows, &col, &row);
+    NAME(place)(tile - s.batch * plane, w->cols, w->rows, &col, &row);
 #else
-    NAME(place)(tile % plane, w->rows, w->cols, &row, &col);
+    NAME(place)(tile - s.batch * plane, w->rows, w->cols, &row, &col);
 #endif
     const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y;
-    *x0 = ((SWAP ? col : row) * CLUSTER_X + rx) * X_TILE;
-    *y0 = ((SWAP ? row : col) * CLUSTER_Y + ry) * Y_TILE;
+    s.x0 = ((SWAP ? col : row) * CLUSTER_X + rx) * X_TILE;
+    s.y0 = ((SWAP ? row : col) * CLUSTER_Y + ry) * Y_TILE;
+    /* Calculated here, while something else is waited for, and not where it is used first. */
+    NAME(hold_spot)(&s.x0, &s.y0, &s.batch);
+    return s;
 }

@@ -58,10 +58,22 @@
 /* Sums of fp8 leave the tensor cores' narrow accumulator after every slot. */
 #define PROMOTE (EIGHT_BIT_FLOAT && !FAST)
 
-/* Shared memory: ring, staging, barriers. Staging of TMA stores: two pieces of 16 rows and 128
- * bytes for every warp; of swapped tiles: 16 lines of 64 + 4 words for every consumer. */
+/* Results leave in pieces of 16 rows and a line each: 128 bytes, or 64 where a row of the tile does
+ * not leave more than that over. The last piece of a tile that leaves something over begins earlier. */
+#define IN_PIECES (TMA_STORE || COPY_STORE)
+#define OUT_ROW (Y_TILE * OUT_BYTES)
+#define OUT_LINE (OUT_ROW % 128 == 0 || (OUT_ROW > 128 && OUT_ROW % 128 > 64) ? 128 : 64)
+#define PIECE (OUT_LINE / OUT_BYTES) /* columns */
+#define PIECES ((Y_TILE + PIECE - 1) / PIECE)
+#define PIECE_BYTES (16 * OUT_LINE)
+
+/* Shared memory: ring, staging, barriers. Staging of pieces: two of them for every warp, one if the
+ * warp copies them itself; of swapped tiles: 16 lines of 64 + 4 words for every consumer. */
 #define STAGE_PITCH 68
-#define STAGED (SWAP ? CONSUMERS * 16 * STAGE_PITCH * 4 : TMA_STORE ? CONSUMERS * 4 * 2 * 2048 : 0)
+#define STAGED                                                                                     \
+    (SWAP        ? CONSUMERS * 16 * STAGE_PITCH * 4                                                \
+     : IN_PIECES ? CONSUMERS * 4 * (TMA_STORE ? 2 : 1) * PIECE_BYTES                               \
+                 : 0)
 #define STAGING (STAGES * SLOT)
 #define BARRIERS (STAGING + (STAGED + 1023) / 1024 * 1024)
 
