@@ -621,17 +621,18 @@ static void bind_maps(const kiln_program *program) {
 }
 
 /* The bodies name the arguments by position. */
-static void check_arguments(const kiln_launch *l, int maps, const kiln_arg_kind first[3], int n) {
+static void check_arguments(const kiln_launch *l, int maps, const kiln_arg_kind *first, int firsts,
+                            int rests) {
     static const kiln_arg_kind rest[] = {KILN_ARG_I64,    KILN_ARG_I64,     KILN_ARG_I64,
                                          KILN_ARG_I64,    KILN_ARG_OPERAND, KILN_ARG_OPERAND,
                                          KILN_ARG_OPERAND};
-    assert_int_equal(l->n_args, maps + n);
+    assert_int_equal(l->n_args, maps + firsts + rests);
     for (int i = 0; i < maps; i++) {
         assert_int_equal(l->arg[i].kind, KILN_ARG_TENSOR_MAP);
         assert_int_equal(l->arg[i].index, i);
     }
-    for (int i = 0; i < 3; i++) assert_int_equal(l->arg[maps + i].kind, first[i]);
-    for (int i = 0; i < n - 3; i++) assert_int_equal(l->arg[maps + 3 + i].kind, rest[i]);
+    for (int i = 0; i < firsts; i++) assert_int_equal(l->arg[maps + i].kind, first[i]);
+    for (int i = 0; i < rests; i++) assert_int_equal(l->arg[maps + firsts + i].kind, rest[i]);
 }
 
 /* ---- one run */
@@ -790,7 +791,8 @@ static bool rest_untouched(const kiln_problem *p, const kiln_program *program, c
 /* What runs before main, main, and what runs after it. NULL, or what went wrong. */
 static const char *run_launches(const instance *x, const kiln_problem *p,
                                 const kiln_program *program, emulation *set) {
-    static const kiln_arg_kind main_kinds[] = {KILN_ARG_I32, KILN_ARG_I32, KILN_ARG_WORKSPACE},
+    static const kiln_arg_kind main_kinds[] = {KILN_ARG_I32, KILN_ARG_I32, KILN_ARG_I32,
+                                               KILN_ARG_WORKSPACE},
                                reduce_kinds[] = {KILN_ARG_WORKSPACE, KILN_ARG_I32, KILN_ARG_I32};
     const char *broke = NULL;
     for (int i = 0; i < program->n_launches && !broke; i++) {
@@ -810,8 +812,8 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
             }
             continue;
         }
-        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds,
-                        is_main && x->reduce ? 5 : 8 + (x->matrices ? 2 : x->tops));
+        check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main ? 4 : 3,
+                        is_main && x->reduce ? 2 : 5 + (x->matrices ? 2 : x->tops));
         job.arg = l->arg + maps;
         set->launch = l, set->body = is_main ? x->body : x->reduce;
         broke = emulated_run(set);

@@ -222,6 +222,9 @@ FUNC void NAME(load_box)(const NAME(tensor_map) * map, u32 barrier, u32 to, int 
                          int mask, u64 policy) {
     emulate_load_box(map, barrier, to, c0, c1, c2, mask, policy);
 }
+FUNC void NAME(box_soon)(const NAME(tensor_map) * map, int c0, int c1, int c2) {
+    (void)map, (void)c0, (void)c1, (void)c2;
+}
 FUNC void NAME(store_box)(const NAME(tensor_map) * map, u32 from, int c0, int c1, int c2) {
     emulate_store_box(map, from, c0, c1, c2);
 }
@@ -308,10 +311,10 @@ static void NAME(body)(void) {
      job.map[2],
 #endif
 #if SPLIT > 1
-     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i);
+     (int)g[0].value.i, (int)g[1].value.i, (int)g[2].value.i, job.work, g[4].value.i, g[5].value.i);
 #else
-     (int)g[0].value.i, (int)g[1].value.i, job.work, g[3].value.i, g[4].value.i, g[5].value.i,
-     g[6].value.i, (void *)job.operand[MATMUL_OUT].data, (void *)job.operand[3].data,
+     (int)g[0].value.i, (int)g[1].value.i, (int)g[2].value.i, job.work, g[4].value.i, g[5].value.i,
+     g[6].value.i, g[7].value.i, (void *)job.operand[MATMUL_OUT].data, (void *)job.operand[3].data,
      (void *)job.operand[4].data);
 #endif
 }

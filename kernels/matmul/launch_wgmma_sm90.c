@@ -598,6 +598,12 @@ static void add_reduction(kiln_program *out, const kiln_problem *p, const kiln_c
     kiln_matmul_arg_epilogue(l, p);
 }
 
+/* Do the rows of both operands begin where lines of the cache do? */
+static bool whole_lines(const kiln_program *out) {
+    return out->tensor_map[0].stride_bytes[0] % LINE == 0 &&
+           out->tensor_map[1].stride_bytes[0] % LINE == 0;
+}
+
 static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                    kiln_program *out, kiln_error *e) {
     (void)e;
@@ -626,6 +632,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
     for (int i = 0; i < out->n_tensor_maps; i++) arg_map(l, i);
     kiln_matmul_arg_i32(l, (int32_t)v.k);
     kiln_matmul_arg_i32(l, (int32_t)v.batch);
+    kiln_matmul_arg_i32(l, whole_lines(out));
     kiln_matmul_arg_workspace(l);
     if (k[SPLIT] == 1) {
         kiln_matmul_arg_epilogue(l, p);
