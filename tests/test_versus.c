@@ -1,7 +1,7 @@
 /* `tune bench` on libraries that do not keep what they promise: a kernel that computes something else
  * or crashes its process gives no figure, and those of the others stand. And on two libraries at once,
- * of which the second may be as bad. Libraries are made here, with the code of one problem under the
- * name of another. */
+ * of which the second may be as bad. And on matmuls with statements, beside which stands the product.
+ * Libraries are made here, with the code of one problem under the name of another. */
 #include "kernels/emit.h"
 #include "tests/process.h"
 #include "tuner/candidates.h"
@@ -281,6 +281,110 @@ static void test_against_out_of_bounds(void **state) {
     free_code(&m);
 }
 
+/* ---- a matmul with statements, and the product without them ---- */
+
+#define SIZES "matmul m=48 n=40 k=32 a=f32 b=f32 out=f32 tb=1"
+#define FUSED SIZES " alpha=scalar bias=f16 : out = acc * alpha + bias[n]"
+#define LACKING "the library has no kernel of its own for the product: tune it, too"
+
+/* A library NAME.kiln of good kernels for FUSED and `other`. */
+static const char *write_fused(const char *name, const char *other) {
+    const char *path = process_path("%s.kiln", name);
+    made fused = make_code(FUSED, NULL, NULL), m = make_code(other, NULL, NULL);
+    kiln_library_entry x[] = {entry(FUSED, &fused), entry(other, &m)};
+    kiln_error e = {0};
+    if (kiln_library_write(path, x, 2, NULL, &e)) fail_msg("%s", e.text);
+    free_code(&fused), free_code(&m);
+    return path;
+}
+
+static process_result beside(const char *library, const char *extra) {
+    process_result r = PROCESS_RUN(100, tune, "bench", SIZES, FUSED, "--library", library, "--device", "opencl:0",
+                                   "--seconds", "0.05", extra, extra ? "--json" : NULL);
+    if (r.status) fail_msg("status %d\n%s\n%s", r.status, r.out, r.err);
+    return r;
+}
+
+/* A row of the fused problem, none of the plain one; and no vendor, so no "fastest". */
+static void test_product(void **state) {
+    (void)state;
+    const char *path = write_fused("product", SIZES);
+    process_result r = beside(path, NULL);
+    const char *row = strstr(r.out, "\n  product  "), *fused = strstr(r.out, "\n" FUSED "\n");
+    if (!row || !fused || row < fused || count(r.out, "\n  product  ") != 1 || count(r.out, "exact: ") != 3 ||
+        !strstr(r.out, "\n-                product                1 "))
+        fail_msg("%s", r.out);
+    process_free(&r);
+    r = beside(path, "--no-vendor");
+    json_t *sum = object_with(&r, "\"summary\""), *j = object_with(&r, "alpha"), *x = json_object_get(j, "product");
+    assert_true(number(x, "ratio") > 0 && number(x, "seconds") > 0 && number(x, "rounds") >= 5);
+    assert_true(number(x, "low") <= number(x, "ratio") && number(x, "ratio") <= number(x, "high"));
+    assert_string_equal(word(x, "choice"), "exact");
+    assert_true(*word(x, "schedule") && strcmp(word(x, "kernel"), word(j, "kernel")) != 0);
+    assert_null(json_object_get(x, "error_bound")); /* nobody looked at its result */
+    assert_int_equal(json_array_size(json_object_get(j, "vendors")), 0);
+    assert_string_equal(word(sum, "vendor"), "product");
+    assert_true(number(sum, "problems") == 1 && fabs(number(sum, "geomean") - number(x, "ratio")) < 1e-6);
+    assert_int_equal(count(r.out, "\"product\":"), 1);
+    assert_int_equal(count(r.out, "\"summary\""), 1);
+    json_decref(sum), json_decref(j);
+    process_free(&r);
+}
+
+/* Whatever vendors are here, they have the plain problem only, and so has the fastest of them. */
+static void test_product_is_no_vendor(void **state) {
+    (void)state;
+    process_result r = beside(write_fused("fused", SIZES), "--json");
+    assert_non_null(strstr(r.out, "\"vendor\":\"product\",\"problems\":1"));
+    assert_int_equal(count(r.out, "\"vendor\":\"fastest\""), count(r.out, "\"vendor\":\"fastest\",\"problems\":1"));
+    json_t *j = object_with(&r, "alpha"), *v;
+    size_t i;
+    json_array_foreach(json_object_get(j, "vendors"), i, v) assert_non_null(strstr(word(v, "refused"), "plain matmul"));
+    json_decref(j);
+    process_free(&r);
+}
+
+/* Tuned for another problem, for other sizes: said, and no failure. */
+static void test_product_lacks(void **state) {
+    static const char *const others[] = {TRUE_COPY, "matmul m=96 n=40 k=32 a=f32 b=f32 out=f32 tb=1"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const char *path = write_fused("fused", others[i]);
+        process_result r = against(FUSED, path, path, NULL);
+        if (r.status || count(r.out, "\n  product         not measured: " LACKING "\n") != 1 ||
+            strstr(r.out, "\n-                product"))
+            fail_msg("status %d\n%s\n%s", r.status, r.out, r.err);
+        process_free(&r);
+        r = PROCESS_RUN(100, tune, "bench", FUSED, "--library", path, "--device", "opencl:0", "--seconds", "0.01",
+                        "--json");
+        json_t *j = object_with(&r, "alpha"), *x = json_object_get(j, "product");
+        assert_string_equal(word(x, "refused"), LACKING);
+        assert_null(json_object_get(x, "ratio"));
+        assert_true(number(j, "seconds") > 0);
+        json_decref(j);
+        process_free(&r);
+    }
+}
+
+/* Another library stays where it was, and has a name of its own. */
+static void test_product_against(void **state) {
+    (void)state;
+    const char *path = write_fused("product", SIZES);
+    process_result r = against(FUSED, path, path, "--json");
+    if (r.status) fail_msg("status %d\n%s\n%s", r.status, r.out, r.err);
+    json_t *j = object_with(&r, "alpha"), *x = json_object_get(j, "against"), *p = json_object_get(j, "product");
+    assert_string_equal(word(x, "name"), "against");
+    assert_string_equal(word(x, "kernel"), word(j, "kernel"));
+    assert_string_equal(word(p, "name"), "product");
+    assert_true(number(x, "ratio") > 0 && number(p, "ratio") > 0);
+    assert_true(strcmp(word(p, "kernel"), word(j, "kernel")) != 0);
+    assert_int_equal(count(r.out, "\"summary\""), 2);
+    json_decref(j);
+    process_free(&r);
+}
+
+/* ---- files that are no libraries ---- */
+
 /* Before anything is measured, and by name. */
 static void check_refused(process_result r, const char *words) {
     if (r.status != 2 || r.out[0] || count(r.err, "\n") != 1 || !strstr(r.err, words))
@@ -328,6 +432,10 @@ int main(void) {
         cmocka_unit_test(test_against_wrong),
         cmocka_unit_test(test_against_crash),
         cmocka_unit_test(test_against_out_of_bounds),
+        cmocka_unit_test(test_product),
+        cmocka_unit_test(test_product_is_no_vendor),
+        cmocka_unit_test(test_product_lacks),
+        cmocka_unit_test(test_product_against),
         cmocka_unit_test(test_against_damaged),
     };
     if (process_begin("versus")) return 1;

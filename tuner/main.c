@@ -71,6 +71,8 @@ static const char help[] =
     "                 (an earlier release, another search); never counted as the fastest vendor\n"
     "  --seconds T    of interleaved rounds for each problem (default 0.3)\n"
     "  --json         one JSON object a line: head, problems, summary\n"
+    "  Beside a matmul with statements, the row \"product\" is the library's own kernel for the same\n"
+    "  product without them, where it was tuned for it.\n"
     "\n"
     "options of tune replay, besides --strategy --seed; SPACE: CSV, Kernel Tuner's cache, T4 "
     "(gzipped or\n"

@@ -20,7 +20,7 @@ static const double PATIENCE = 300;
 /* One side's time of a problem, and what it is to ours. */
 typedef struct standing {
     const char *name;
-    bool library; /* not a vendor */
+    const char *role; /* "against" (the other library), "product"; NULL: a vendor */
     double median, p05, p95;
     kiln_ratio ratio; /* its time over ours; 0 when it did not run, or not right */
 } standing;
@@ -84,7 +84,7 @@ int kiln_versus_check(const char *path, kiln_error *e) {
 static bool is_taken(const char *name) {
     for (int i = 0; kiln_vendors[i].target; i++)
         if (!strcmp(kiln_vendors[i].vendor->name, name)) return true;
-    return !*name || !strcmp(name, "kiln") || !strcmp(name, "fastest");
+    return !*name || !strcmp(name, "kiln") || !strcmp(name, "product") || !strcmp(name, "fastest");
 }
 
 static const char *name_library(const char *path, kiln_arena *arena) {
@@ -208,6 +208,12 @@ static void spread(standing *s, const double *sample, int n) {
     s->p95 = kiln_quantile(sample, n, 0.95);
 }
 
+/* Of the side behind ours and `i` others. */
+static const char *role_of(const run *r, const json_t *side, int i) {
+    if (r->against && !i) return "against";
+    return !strcmp(word(side, "name"), "product") ? "product" : NULL;
+}
+
 /* Times of each side, and the others' ratios to ours in the rounds that both were in. */
 static void stand(run *r, outcome *x, const json_t *reply) {
     double a[SAMPLES], b[SAMPLES];
@@ -216,11 +222,10 @@ static void stand(run *r, outcome *x, const json_t *reply) {
     spread(&x->ours, a, n_ours);
     x->n = 0;
     for (const json_t *side; x->n < OTHERS_MAX && (side = side_of(reply, x->n + 1));) {
-        bool library = r->against && !x->n;
+        const char *role = role_of(r, side, x->n);
         standing *s = &x->other[x->n++];
         int n = take_samples(side, b);
-        *s = (standing){.name = kiln_arena_strdup(&r->arena, word(side, "name")),
-                        .library = library};
+        *s = (standing){.name = kiln_arena_strdup(&r->arena, word(side, "name")), .role = role};
         if (n > n_ours) n = n_ours;
         if (n < 1 || is_wrong(side)) continue;
         spread(s, b, n);
@@ -277,7 +282,7 @@ static void print_other(const run *r, kiln_text *t, const kiln_problem *p, const
     }
     print_rate(r, t, p, s->median);
     kiln_text_printf(t, "  %.3f [%.3f, %.3f]", s->ratio.median, s->ratio.low, s->ratio.high);
-    if (s->library)
+    if (s->role)
         print_choice(t, side);
     else
         kiln_text_printf(t, "  %s\n", word(side, "describe"));
@@ -329,7 +334,7 @@ static json_t *other_json(const standing *s, const json_t *side) {
     json_t *j = json_pack("{s:s, s:f, s:f, s:f}", "name", s->name, "ratio", s->ratio.median, "low",
                           s->ratio.low, "high", s->ratio.high);
     update(j, times_json(s, side));
-    if (s->library)
+    if (s->role)
         keep(j, side, of_library);
     else
         json_object_set_new(j, "describe", json_string(word(side, "describe")));
@@ -356,8 +361,8 @@ static void print_json(const run *r, const outcome *x, const kiln_problem *p, co
     keep(j, reply, of_match);
     for (int i = 0; i < x->n; i++) {
         json_t *other = other_json(&x->other[i], side_of(reply, i + 1));
-        if (x->other[i].library)
-            json_object_set_new(j, "against", other);
+        if (x->other[i].role)
+            json_object_set_new(j, x->other[i].role, other);
         else
             json_array_append_new(vendors, other);
     }
@@ -425,7 +430,7 @@ static double ratio_of(const outcome *x, const char *name) {
     for (int i = 0; i < x->n; i++) {
         const standing *s = &x->other[i];
         double ratio = s->ratio.median;
-        if (name ? strcmp(name, s->name) != 0 : s->library) continue;
+        if (name ? strcmp(name, s->name) != 0 : s->role != NULL) continue;
         if (ratio > 0 && (best <= 0 || ratio < best)) best = ratio;
     }
     return best;
@@ -456,13 +461,14 @@ static bool tally_up(const run *r, const char *group, const char *name, kiln_tex
     return true;
 }
 
+/* Where most stand beside ours, all do: only the product is not beside every problem. */
 static void tally_group(const run *r, const char *group, kiln_text *out) {
-    const outcome *any = NULL;
-    for (int i = 0; i < r->suite->n && !any; i++)
-        if (r->outcome[i].measured && r->outcome[i].n) any = &r->outcome[i];
+    const outcome *most = NULL;
+    for (int i = 0; i < r->suite->n; i++)
+        if (r->outcome[i].measured && (!most || r->outcome[i].n > most->n)) most = &r->outcome[i];
     int vendors = 0;
-    for (int i = 0; any && i < any->n; i++)
-        if (tally_up(r, group, any->other[i].name, out)) vendors += !any->other[i].library;
+    for (int i = 0; most && i < most->n; i++)
+        if (tally_up(r, group, most->other[i].name, out)) vendors += !most->other[i].role;
     if (vendors > 1) tally_up(r, group, NULL, out);
 }
 

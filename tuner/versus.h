@@ -4,7 +4,11 @@
  * A measuring worker per command holds the device, the library and one problem at a time:
  * versus_measure.c is its side, versus.c the tuner's. For each problem ours is verified, warmed up,
  * measured in rounds in which everybody has a turn (kiln_bench_rounds), and verified again. So is
- * the other library's kernel; where either is wrong, ours is measured again without it. */
+ * the other library's kernel; where either is wrong, ours is measured again without it.
+ *
+ * Vendors have only plain matmul. Beside a matmul with statements stands "product", our library's
+ * kernel for the same product without them, on the same operands: it shows what they cost. It is
+ * not verified, and refused where the library was not tuned for it. */
 #ifndef KILN_TUNER_VERSUS_H
 #define KILN_TUNER_VERSUS_H
 
@@ -41,8 +45,9 @@ int kiln_versus_run(const kiln_versus_options *o, const kiln_suite *suite, kiln_
  * reply    {"status", "error", "sets", "clock_mhz", "power_w",
  *           "sides":[{"name", "describe", "refused", "doubt", "batch", "rounds":[seconds]}]}
  * The libraries come first, ours before the other; the side of one that takes part has "choice",
- * "reason", "variant", "schedule", "kernel", "outcome", "detail" and "error_bound", too. No rounds
- * where a library's kernel is wrong beforehand. */
+ * "reason", "variant", "schedule", "kernel", "outcome", "detail" and "error_bound", too. Then the
+ * vendors, then "product", which has the first five of these. No rounds where a library's kernel is
+ * wrong beforehand: then the libraries' are all the sides. */
 json_t *kiln_versus_handle(const kiln_worker_context *c, json_t *request);
 
 #endif

@@ -24,8 +24,8 @@ static shelf shelves[LIBRARIES];
 typedef struct side {
     const char *name, *describe;
     const char *refused, *doubt; /* why it does not run; what is odd about its result */
-    bool library;                /* then: what it chose */
-    kiln_plan *plan;
+    bool library;                /* one of those that must be right, and come first */
+    kiln_plan *plan;             /* of a library's kernel; then: what it chose */
     kiln_plan_info info;
     kiln_record record; /* of its verification */
     kiln_subject *subject;
@@ -34,11 +34,12 @@ typedef struct side {
     double sample[ROUNDS_MOST];
 } side;
 
-/* One problem in work. Its first sides are the libraries'. */
+/* One problem in work. Its first sides are the libraries', and its last is the product's. */
 typedef struct match {
     const kiln_worker_context *c;
     kiln_arena arena;
     kiln_problem *problem;
+    kiln_problem *product; /* of a matmul with statements: the same without them */
     kiln_bench *bench;
     int n;
     side side[SIDES_MAX];
@@ -81,15 +82,19 @@ static int open_library(const kiln_worker_context *c, int i, const char *path, k
     return relay(status, e);
 }
 
+static int take_plan(kiln_context *c, const kiln_problem *p, side *s, kiln_error *e) {
+    s->info.size = sizeof s->info;
+    int status = relay(kiln_get_plan(c, p, &s->plan), e);
+    if (!status) status = relay(kiln_prepare_plan(s->plan), e);
+    return status ? status : relay(kiln_get_plan_info(s->plan, &s->info), e);
+}
+
 static int choose(match *m, json_t *from, kiln_error *e) {
     int i = m->n++;
     side *s = &m->side[i];
     *s = (side){.name = field(from, "name"), .library = true, .record = {.detail = ""}};
-    s->info.size = sizeof s->info;
     int status = open_library(m->c, i, field(from, "path"), e);
-    if (!status) status = relay(kiln_get_plan(shelves[i].context, m->problem, &s->plan), e);
-    if (!status) status = relay(kiln_prepare_plan(s->plan), e);
-    return status ? status : relay(kiln_get_plan_info(s->plan, &s->info), e);
+    return status ? status : take_plan(shelves[i].context, m->problem, s, e);
 }
 
 /* The match cannot be without our side; it can be without the others. */
@@ -158,9 +163,47 @@ static void enter_vendor(match *m, const kiln_vendor *v) {
 }
 
 static void enter_vendors(match *m) {
-    for (int i = 0; kiln_vendors[i].target && m->n < SIDES_MAX; i++)
+    for (int i = 0; kiln_vendors[i].target && m->n < SIDES_MAX - 1; i++)
         if (!strcmp(kiln_vendors[i].target, m->c->target->name))
             enter_vendor(m, kiln_vendors[i].vendor);
+}
+
+static bool has_statements(kiln_problem *p) {
+    return !strcmp(p->family->name, "matmul") && strchr(kiln_print_problem(p), ':');
+}
+
+/* The operands of statements come behind `out`: without them their types are not printed. */
+static int make_product(match *m, kiln_error *e) {
+    kiln_problem alone = *m->problem;
+    kiln_text text = {0};
+    alone.n_operands = kiln_problem_operand(&alone, "out") + 1;
+    kiln_problem_print(&alone, &text);
+    int status = text.failed ? kiln_fail(e, KILN_NO_MEMORY, "no memory for the product") : KILN_OK;
+    if (!status) text.data[strcspn(text.data, ":")] = 0;
+    if (!status) status = relay(kiln_make_problem(text.data, &m->product), e);
+    kiln_text_free(&text);
+    return status;
+}
+
+/* A kernel tuned for something else does not count: beside it, statements would look too cheap. */
+static int choose_product(match *m, side *s, kiln_error *e) {
+    int status = make_product(m, e);
+    if (status) return status;
+    status = take_plan(shelves[0].context, m->product, s, e);
+    bool lacking = s->plan ? s->info.choice != KILN_CHOICE_EXACT : status == KILN_NOT_FOUND;
+    if (!lacking) return status;
+    return kiln_fail(e, KILN_NOT_FOUND,
+                     "the library has no kernel of its own for the product: tune it, too");
+}
+
+/* Ours without the statements, on the same operands: what they cost. Its result is another by
+ * intent, so nothing is said of it; the problem's own kernel is verified again when all is done. */
+static int enter_product(match *m, kiln_error *e) {
+    kiln_error why = {0};
+    if (!has_statements(m->problem)) return KILN_OK;
+    side *s = &m->side[m->n++];
+    *s = (side){.name = "product"};
+    return choose_product(m, s, &why) ? excuse(m, s, &why, e) : enter_library(m, s, e);
 }
 
 /* Those that run, warmed up; how many rounds fit into the time, and fewer for one that is far
@@ -211,7 +254,8 @@ static int measure(match *m, json_t *request, kiln_error *e) {
     for (int i = 0; i < m->n && !status; i++) status = enter_library(m, &m->side[i], e);
     if (status || !verify_libraries(m)) return status;
     if (json_is_true(json_object_get(request, "vendors"))) enter_vendors(m);
-    status = pace(m, seconds, e);
+    status = enter_product(m, e);
+    if (!status) status = pace(m, seconds, e);
     if (!status) status = run_rounds(m, e);
     if (!status) verify_libraries(m);
     return status;
@@ -229,24 +273,32 @@ static int play(match *m, json_t *request, kiln_error *e) {
 
 /* ---------------------------------------------------------------- the reply */
 
-static json_t *library_reply(const side *s) {
+static json_t *choice_reply(const side *s) {
     static const char *const how[] = {"exact", "nearest", "fallback", "override"};
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f}", "choice", how[s->info.choice],
-                     "reason", s->info.reason, "variant", s->info.variant, "schedule",
-                     s->info.schedule, "kernel", s->info.kernel, "outcome",
-                     kiln_outcome_name(s->record.outcome), "detail", s->record.detail,
-                     "error_bound", s->record.error_bound);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "choice", how[s->info.choice], "reason",
+                     s->info.reason, "variant", s->info.variant, "schedule", s->info.schedule,
+                     "kernel", s->info.kernel);
+}
+
+static json_t *verdict_reply(const side *s) {
+    return json_pack("{s:s, s:s, s:f}", "outcome", kiln_outcome_name(s->record.outcome), "detail",
+                     s->record.detail, "error_bound", s->record.error_bound);
+}
+
+static void update(json_t *j, json_t *more) {
+    json_object_update(j, more);
+    json_decref(more);
 }
 
 static json_t *side_reply(const side *s) {
-    json_t *rounds = json_array(), *chosen = s->library && !s->refused ? library_reply(s) : NULL;
+    json_t *rounds = json_array();
     for (int i = 0; i < s->rounds; i++) json_array_append_new(rounds, json_real(s->sample[i]));
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "name", s->name, "describe",
                           s->describe ? s->describe : "", "refused", s->refused ? s->refused : "",
                           "doubt", s->doubt ? s->doubt : "", "batch",
                           s->subject ? kiln_subject_batch(s->subject) : 0, "rounds", rounds);
-    json_object_update(j, chosen);
-    json_decref(chosen);
+    if (s->plan && !s->refused) update(j, choice_reply(s));
+    if (s->library && !s->refused) update(j, verdict_reply(s));
     return j;
 }
 
@@ -264,6 +316,7 @@ static void leave(match *m) {
     kiln_bench_close(m->bench);
     for (int i = 0; i < m->n; i++) kiln_release_plan(m->side[i].plan);
     kiln_free_problem(m->problem);
+    kiln_free_problem(m->product);
     kiln_arena_free(&m->arena);
 }
 
