@@ -25,7 +25,7 @@ static int widest_store(const kiln_problem *p, const kiln_caps *caps) {
                    (int[]){__VA_ARGS__})
 
 /* With few rows every element of b is read once: it would only push a out of the L2 cache. */
-static bool streams_b(const matmul *v) { return v->m <= 64; }
+static bool few_rows(const matmul *v) { return v->m <= 64; }
 
 /* Rows of 128 bytes that begin inside a line of the cache come slowly; packed ones do not. */
 static bool slow_row(const matmul *v, int64_t ld, bool packed) {
@@ -111,7 +111,7 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     ADD(out, "consumers", 1, 2, 3);
     ADD(out, "pingpong", 0, 1);
     ADD(out, "stages", 0);
-    if (v.m <= 64) { /* the shared tile would be the small one */
+    if (few_rows(&v)) { /* the shared tile would be the small one */
         ADD(out, "cluster_m", 1);
         ADD(out, "cluster_n", 1);
     } else if (slow_rows(p)) {
@@ -140,34 +140,35 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
 /* ---- an estimate, to rank schedules before any is measured
  *
  * In cycles of an SM at 1.7 GHz. The structure is arithmetic: what the tensor cores, shared memory,
- * the L2 cache and memory must move, in whole waves. The constants were fitted to 3180 schedules of
- * 108 problems, measured on an H200 under load (results/data): its first choice is 5 % from the
- * best measured (geometric mean), the best of its first three 1.5 %, of eight 0.5 %; over problems
- * left out of the fit 3 to 8 %, 1 to 4 % and 0.3 to 0.9 %. Over 589 searches and finals under load,
- * most of them later (10447 schedules of 174 problems), it was 5.0 and 1.9 %; fitted anew to three
- * quarters of these problems it did no better on the others. */
+ * the L2 cache and memory must move, in whole waves. The constants were fitted to 1783 schedules of
+ * 170 problems, measured on an H200 under load (results/data): its first choice is 3 % from the best
+ * measured (geometric mean), the best of its first three 0.9 %; over problems left out of the fit 3.4
+ * and 1.0 %. */
 static const double CLOCK = 1.7e9;      /* Hz: between the boost clock and that at the power cap */
-static const double SHARED = 132;       /* bytes a cycle: wgmma's reads and TMA's writes together */
-static const double L2 = 150;           /* bytes a cycle and SM; neighbours' requests coalesce */
-static const double L2_ACROSS = 50;     /* where rows begin inside lines of 128 bytes */
-static const double MEMORY = 4.3e12;    /* bytes a second */
-static const double SHALLOW = 0.19;     /* per slot that a ring has less than 4 */
-static const double COOPERATIVE = 1.08; /* where consumers share a tile, at the power cap */
-static const double COLD_TWICE = 1.07;  /* see cold_waits */
-static const double COLD_PAIR = 1.02;
+static const double SHARED = 173;       /* bytes a cycle: wgmma's reads and TMA's writes together */
+static const double L2 = 163;           /* bytes a cycle and SM; neighbours' requests coalesce */
+static const double L2_ACROSS = 28;     /* where rows begin inside lines of 128 bytes */
+static const double MEMORY = 3.9e12;    /* bytes a second */
+static const double SHALLOW = 0.17;     /* per slot that a ring has less than 4 */
+static const double COOPERATIVE = 1.03; /* where consumers share a tile, at the power cap */
+static const double COLD_TWICE = 1.15;  /* see cold_waits */
+static const double COLD_PAIR = 0.96;
+static const double COLD_LINE = 1.04;
 static const double CROWDED = 1.15;      /* not fitted: enough to prefer what does not spill */
-static const double STORE = 10;          /* bytes a cycle and consumer, from registers */
-static const double TMA_SAVES = 0.93;    /* of an epilogue that leaves through TMA */
+static const double STORE = 18;          /* bytes a cycle and consumer, of results */
+static const double STORE_SWAP = 7.9;     /* those of swapped tiles */
+static const double STATEMENTS = 2;      /* times as long, with statements of some length */
+static const double TMA_STORE = 1.2;      /* times as long, through TMA */
 static const double EPILOGUE = 20;       /* cycles whatever its size */
-static const double SHOWS = 0.2;         /* of an epilogue, when another consumer multiplies */
-static const double SHARE_FIXED = 7200;  /* flags and fences between blocks */
+static const double SHOWS = 0.41;         /* of an epilogue, when another consumer multiplies */
+static const double SHARE_FIXED = 12000;  /* flags and fences between blocks */
 static const double SHARE_EACH = 50;     /* for every share of a tile */
-static const double SHARE_BYTES = 22;    /* a cycle, of sums handed over */
-static const double PACK_LAUNCH = 2300;  /* a launch before this one */
-static const double ADDING_LAUNCH = 900; /* one behind it */
-static const double MEETING = 700;       /* of two blocks, twice */
-static const double EXCHANGE = 6;        /* bytes a cycle between two blocks */
-static const double LAUNCH = 5600;
+static const double SHARE_BYTES = 26;    /* a cycle, of sums handed over */
+static const double PACK_LAUNCH = 2500;  /* a launch before this one */
+static const double ADDING_LAUNCH = 1000; /* one behind it */
+static const double MEETING = 630;       /* of two blocks, twice */
+static const double EXCHANGE = 10;        /* bytes a cycle between two blocks */
+static const double LAUNCH = 9000;
 
 static double larger(double a, double b) { return a > b ? a : b; }
 
@@ -217,8 +218,9 @@ static double body_cycles(const tile *t, const matmul *v) {
 
 static double epilogue_cycles(const tile *t, const matmul *v, double waves) {
     double bytes = t->m * t->n * (double)kiln_type_bytes(v->out);
-    double cycles = bytes / (STORE * t->owners) + EPILOGUE;
-    return cycles * (t->tma_store ? TMA_SAVES : 1) * (t->pingpong && waves > 1 ? SHOWS : 1);
+    double cycles = bytes / ((t->swap ? STORE_SWAP : STORE) * t->owners) + EPILOGUE;
+    return cycles * (t->tma_store ? TMA_STORE : 1) * (v->plain ? 1 : STATEMENTS) *
+           (t->pingpong && waves > 1 ? SHOWS : 1);
 }
 
 /* Sums of shared tiles are written once and read by the tile's owner. */
@@ -246,12 +248,13 @@ static double packing_cycles(const kiln_schedule *s, const matmul *v) {
     return (a || b ? PACK_LAUNCH : 0) + bytes / (MEMORY / CLOCK);
 }
 
-/* With few rows b comes from memory, not from the cache. It comes best if one cluster asks for all
- * of a column's tiles, and worst if blocks with columns of their own wait for each other's. */
+/* With few rows b comes from memory, not from the cache. It comes best in more than a line at a time,
+ * and if one cluster asks for all of a column's tiles. */
 static double cold_waits(const tile *t, const matmul *v) {
     if (v->m > 256) return 1;
+    bool line = t->k_slot * (double)kiln_type_bytes(v->a) <= 128;
     return (t->m * t->cluster_m < (double)v->m ? COLD_TWICE : 1) *
-           (t->cluster_n > 1 ? COLD_PAIR : 1);
+           (t->cluster_n > 1 ? COLD_PAIR : 1) * (line && few_rows(v) ? COLD_LINE : 1);
 }
 
 /* Long statements need registers that many sums do not leave: ptxas spills some of these. With
@@ -265,7 +268,7 @@ static double crowded(const tile *t, bool loop) {
 /* Knobs that the arithmetic says nothing about: others than the usual are tried later. */
 static double unusual(const kiln_schedule *s, const matmul *v) {
     int n = (kiln_schedule_get(s, "order") != 0) + (kiln_schedule_get(s, "group") != 8) +
-            (kiln_schedule_get(s, "evict") != streams_b(v)) + (kiln_schedule_get(s, "stages") != 0);
+            (kiln_schedule_get(s, "evict") != few_rows(v)) + (kiln_schedule_get(s, "stages") != 0);
     return 1 + 0.05 * n;
 }
 
@@ -313,11 +316,12 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     kiln_schedule_set(&s, "cluster_k", c->cluster_k);
     kiln_schedule_set(&s, "stream", c->stream);
     kiln_schedule_set(&s, "split", c->split);
+    /* TMA takes longer, and leaves the threads free: nobody waits for it if another one multiplies */
     kiln_schedule_set(&s, "tma_store",
-                      kiln_matmul_wgmma_sm90_stores(p, caps, c->tn, NULL) && !c->swap &&
-                          c->split == 1);
+                      c->pingpong && !c->swap && c->split == 1 &&
+                          kiln_matmul_wgmma_sm90_stores(p, caps, c->tn, NULL));
     kiln_schedule_set(&s, "store", widest_store(p, caps));
-    kiln_schedule_set(&s, "evict", streams_b(&v));
+    kiln_schedule_set(&s, "evict", few_rows(&v));
     kiln_schedule_set(&s, "pack_a", kiln_matmul_wgmma_sm90_packs(p, MATMUL_A));
     kiln_schedule_set(&s, "pack_b", kiln_matmul_wgmma_sm90_packs(p, MATMUL_B));
     return s;
@@ -358,7 +362,7 @@ static void consider_tile(int x, int y, bool swap, const kiln_problem *p, const 
                           double *least, kiln_schedule *best) {
     static const int clusters[][2] = {{1, 1}, {2, 1}, {1, 2}, {2, 2}, {4, 1}, {1, 4}};
     matmul v = kiln_matmul_view(p);
-    int most = slow_rows(p) ? 6 : 3;
+    int most = few_rows(&v) ? 1 : slow_rows(p) ? 6 : 3;
     for (int slabs = 1; slabs <= (v.m > 128 && v.n > 128 ? 1 : 2); slabs++)
         for (int sharers = 0; sharers <= 3; sharers++)
             for (int cluster = 0; cluster < most; cluster++) {
