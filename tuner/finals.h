@@ -23,7 +23,7 @@ typedef struct kiln_finalist {
     const char *schedule; /* text: the last rule */
 } kiln_finalist;
 
-/* Index of the winner. Those whose median is within 1 % of the fastest, or whose paired interval
+/* Index of the winner. Those whose median is within 0.3 % of the fastest, or whose paired interval
  * covers 1, tie with it; of these the one with least workspace, then least shared memory, then the
  * first schedule text. tied[i] (may be NULL) tells who tied. */
 int kiln_finals_choose(const kiln_finalist *f, int n, int rounds, uint64_t seed, bool *tied);
