@@ -344,7 +344,7 @@ static const instance NAME(instance) = {
     .tops = ROW_TOPS,
     .rolled = ROLLED,
     .matrices = MATRICES,
-    .overlaps = TMA_STORE && TN * OUT_BYTES % 64,
+    .overlaps = TMA_STORE && TN * OUT_BYTES % 64 != 0,
     .knob = {{"tm", TM},
              {"tn", TN},
              {"tk", TK},
