@@ -379,6 +379,7 @@ static const instance NAME(instance) = {
 #undef EVICT_LAST
 #undef MAIN_PARAMS /* the body has two of them */
 #undef MAIN_EPILOGUE
+#undef MAIN_EPILOGUE_ARGS
 #undef TILE_OF
 #undef DRAIN_SOON
 #undef EPILOGUE_PARAMS

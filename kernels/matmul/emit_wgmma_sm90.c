@@ -144,30 +144,30 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
  * 170 problems, measured on an H200 under load (results/data): its first choice is 3 % from the best
  * measured (geometric mean), the best of its first three 0.9 %; over problems left out of the fit 3.4
  * and 1.0 %. */
-static const double CLOCK = 1.7e9;      /* Hz: between the boost clock and that at the power cap */
-static const double SHARED = 173;       /* bytes a cycle: wgmma's reads and TMA's writes together */
-static const double L2 = 163;           /* bytes a cycle and SM; neighbours' requests coalesce */
-static const double L2_ACROSS = 28;     /* where rows begin inside lines of 128 bytes */
-static const double MEMORY = 3.9e12;    /* bytes a second */
-static const double SHALLOW = 0.17;     /* per slot that a ring has less than 4 */
-static const double COOPERATIVE = 1.03; /* where consumers share a tile, at the power cap */
-static const double COLD_TWICE = 1.15;  /* see cold_waits */
+static const double CLOCK = 1.7e9;       /* Hz: between the boost clock and that at the power cap */
+static const double SHARED = 173;        /* bytes a cycle: wgmma's reads and TMA's writes together */
+static const double L2 = 163;            /* bytes a cycle and SM; neighbours' requests coalesce */
+static const double L2_ACROSS = 28;      /* where rows begin inside lines of 128 bytes */
+static const double MEMORY = 3.9e12;     /* bytes a second */
+static const double SHALLOW = 0.17;      /* per slot that a ring has less than 4 */
+static const double COOPERATIVE = 1.03;  /* where consumers share a tile, at the power cap */
+static const double COLD_TWICE = 1.15;   /* see cold_waits */
 static const double COLD_PAIR = 0.96;
 static const double COLD_LINE = 1.04;
 static const double CROWDED = 1.15;      /* not fitted: enough to prefer what does not spill */
 static const double STORE = 18;          /* bytes a cycle and consumer, of results */
-static const double STORE_SWAP = 7.9;     /* those of swapped tiles */
+static const double STORE_SWAP = 7.9;    /* those of swapped tiles */
 static const double STATEMENTS = 2;      /* times as long, with statements of some length */
-static const double TMA_STORE = 1.2;      /* times as long, through TMA */
+static const double TMA_STORE = 1.2;     /* times as long, through TMA */
 static const double EPILOGUE = 20;       /* cycles whatever its size */
-static const double SHOWS = 0.41;         /* of an epilogue, when another consumer multiplies */
-static const double SHARE_FIXED = 12000;  /* flags and fences between blocks */
+static const double SHOWS = 0.41;        /* of an epilogue, when another consumer multiplies */
+static const double SHARE_FIXED = 12000; /* flags and fences between blocks */
 static const double SHARE_EACH = 50;     /* for every share of a tile */
 static const double SHARE_BYTES = 26;    /* a cycle, of sums handed over */
 static const double PACK_LAUNCH = 2500;  /* a launch before this one */
 static const double ADDING_LAUNCH = 1000; /* one behind it */
 static const double MEETING = 630;       /* of two blocks, twice */
-static const double EXCHANGE = 10;        /* bytes a cycle between two blocks */
+static const double EXCHANGE = 10;       /* bytes a cycle between two blocks */
 static const double LAUNCH = 9000;
 
 static double larger(double a, double b) { return a > b ? a : b; }

@@ -100,8 +100,10 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 
 #if SPLIT > 1
 #define MAIN_EPILOGUE i64 m, i64 n
+#define MAIN_EPILOGUE_ARGS m, n
 #else
 #define MAIN_EPILOGUE EPILOGUE_PARAMS
+#define MAIN_EPILOGUE_ARGS EPILOGUE_ARGS
 #endif
 
 /* Will this consumer finish the item? Other shares of a streamed tile are left to the first one's
@@ -125,6 +127,29 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 FUNC void NAME(await_start)(void) {
     NAME(wait_previous)();
     NAME(cluster_wait)();
+}
+
+/* A consumer's sums of an item are complete, and go to where they belong. `ring` is behind the item. */
+FUNC void NAME(finish_item)(ACC (*sum)[SUMS], const NAME(tensor_map) *map_out, u8 *shared, u32 pool,
+                            int wg, NAME(ring) ring, const NAME(walk) *w, NAME(spot) at, u8 *work,
+                            int batches, MAIN_EPILOGUE) {
+    (void)map_out, (void)shared, (void)pool, (void)wg, (void)ring, (void)w, (void)work, (void)batches;
+#if SPLIT > 1
+    NAME(leave_part)(sum, shared, wg, at.x0, at.y0, (int)m, n,
+                     NAME(part_at)(work, NAME(walk_part)(w) * batches + at.batch, m, n));
+#elif SWAP
+    NAME(drain)(sum, shared, wg, at.x0, at.y0, at.batch, EPILOGUE_ARGS);
+#elif IN_PIECES
+    const bool in_ring = RING_HOLDS && !CROWDED && NAME(walk_over)(w);
+    const NAME(stage) stage = NAME(stage_of)(pool, wg, in_ring);
+    if (in_ring) NAME(ring_drained)(pool, ring);
+#if CLUSTER_K > 1
+    NAME(group_sync)(GROUP_BARRIER(wg), 128); /* all have taken the sums they were given there */
+#endif
+    NAME(drain)(sum, map_out, &stage, at.x0, at.y0, at.batch, EPILOGUE_ARGS);
+#else
+    NAME(drain)(sum, at.x0, at.y0, at.batch, EPILOGUE_ARGS);
+#endif
 }
 
 /* grid: a multiple of CLUSTER, at most what runs at once. soon: ask for the first slot before the
@@ -205,7 +230,7 @@ NAME(main)(MAIN_PARAMS, int k, int batches, int soon, u8 *work, MAIN_EPILOGUE) {
             DRAIN_SOON(true, spot);
             NAME(multiply_end)(sum, pool, &ring, &reader);
             if (CROWDED) spot = NAME(walk_place)(&w, tile_rank);
-            const int x0 = spot.x0 + first, y0 = spot.y0, batch = spot.batch;
+            spot.x0 += first;
 #if STREAM
             if (w.from > 0) {
                 NAME(leave)(sum, work, wg);
@@ -216,22 +241,8 @@ NAME(main)(MAIN_PARAMS, int k, int batches, int soon, u8 *work, MAIN_EPILOGUE) {
 #if CLUSTER_K > 1
             if (!NAME(exchange_sums)(sum, NAME(pool), pool, wg, rank)) continue;
 #endif
-#if SPLIT > 1
-            NAME(leave_part)(sum, NAME(pool), wg, x0, y0, (int)m, n,
-                             NAME(part_at)(work, NAME(walk_part)(&w) * batches + batch, m, n));
-#elif SWAP
-            NAME(drain)(sum, NAME(pool), wg, x0, y0, batch, EPILOGUE_ARGS);
-#elif IN_PIECES
-            const bool in_ring = RING_HOLDS && !CROWDED && NAME(walk_over)(&w);
-            const NAME(stage) stage = NAME(stage_of)(pool, wg, in_ring);
-            if (in_ring) NAME(ring_drained)(pool, ring);
-#if CLUSTER_K > 1
-            NAME(group_sync)(GROUP_BARRIER(wg), 128); /* all have taken the sums they were given there */
-#endif
-            NAME(drain)(sum, MAP_OUT, &stage, x0, y0, batch, EPILOGUE_ARGS);
-#else
-            NAME(drain)(sum, x0, y0, batch, EPILOGUE_ARGS);
-#endif
+            NAME(finish_item)(sum, MAP_OUT, NAME(pool), pool, wg, ring, &w, spot, work, batches,
+                              MAIN_EPILOGUE_ARGS);
         }
 #if TMA_STORE
         NAME(stores_all_read)();
