@@ -39,7 +39,7 @@ static const kiln_knob knobs[] = {
     [STREAM] = {"stream", 0,
                 "1: tiles beyond whole waves are cut along k, equally for all; 2: and a wave more"},
     [SPLIT] = {"split", 1, "parts of k, whose sums a second launch adds"},
-    [TMA_STORE] = {"tma_store", 0, "1: results leave through shared memory and TMA"},
+    [TMA_STORE] = {"tma_store", 0, "1: results are stored by TMA, 0: by the threads"},
     [STORE] = {"store", 8, "columns finished together: 8, 4, 2 or 1"},
     [EVICT] = {"evict", 0, "operand that the L2 cache drops first: 0 neither, 1 b, 2 a"},
     [PACK_A] = {"pack_a", 0, "1: a is first copied into aligned lines along k"},
