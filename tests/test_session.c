@@ -151,10 +151,12 @@ static pid_t choose_victim(const session *s, int kind) {
     return n ? worker[(int)(chance() * n)] : 0;
 }
 
-/* One kill at a random moment after the next record. False when the session ended by itself. */
+/* One kill at a random moment after the next record: without progress in between the same trial would
+ * be hit until it is blamed, as on a machine that is busy with other things. False when the session
+ * ended by itself. */
 static bool kill_once(session *s, int killed[N_VICTIMS], int *status) {
     read_store(s->store, &after);
-    if (!wait_for_record(s, after.n, 4, status)) return false;
+    if (!wait_for_record(s, after.n, 8, status)) return false;
     usleep((useconds_t)(chance() * 0.7e6));
     if (process_ended(s->pid, status)) return s->pid = 0, false;
     int kind = (int)(chance() * N_VICTIMS);
