@@ -151,15 +151,19 @@ static pid_t choose_victim(const session *s, int kind) {
     return n ? worker[(int)(chance() * n)] : 0;
 }
 
-/* One kill at a random moment after the next record: without progress in between the same trial would
- * be hit until it is blamed, as on a machine that is busy with other things. False when the session
- * ended by itself. */
+/* One kill at a random moment after the next record. A compile job is tried again at once: on a slow or
+ * busy machine the next kill would find it again, and the third blames it. So compile workers have
+ * peace for a few records. False when the session ended by itself. */
+enum { PEACE = 4 };
 static bool kill_once(session *s, int killed[N_VICTIMS], int *status) {
     read_store(s->store, &after);
     if (!wait_for_record(s, after.n, 8, status)) return false;
     usleep((useconds_t)(chance() * 0.7e6));
     if (process_ended(s->pid, status)) return s->pid = 0, false;
+    static int compile_killed_at; /* records then */
     int kind = (int)(chance() * N_VICTIMS);
+    if (kind == COMPILE && after.n >= compile_killed_at && after.n < compile_killed_at + PEACE) kind = MEASURE;
+    if (kind == COMPILE) compile_killed_at = after.n;
     pid_t victim = choose_victim(s, kind);
     if (!victim) return true; /* no such worker at this moment */
     if (kind == TUNER) read_store(s->store, &before);
