@@ -119,6 +119,7 @@ typedef struct session {
     const char *argv[24];
     const char *out, *store;
     pid_t pid;
+    int compile_killed_at; /* records when a compile worker was killed last */
 } session;
 
 static void start(session *s) {
@@ -160,10 +161,9 @@ static bool kill_once(session *s, int killed[N_VICTIMS], int *status) {
     if (!wait_for_record(s, after.n, 8, status)) return false;
     usleep((useconds_t)(chance() * 0.7e6));
     if (process_ended(s->pid, status)) return s->pid = 0, false;
-    static int compile_killed_at; /* records then */
     int kind = (int)(chance() * N_VICTIMS);
-    if (kind == COMPILE && after.n >= compile_killed_at && after.n < compile_killed_at + PEACE) kind = MEASURE;
-    if (kind == COMPILE) compile_killed_at = after.n;
+    if (kind == COMPILE && s->compile_killed_at && after.n < s->compile_killed_at + PEACE) kind = MEASURE;
+    if (kind == COMPILE) s->compile_killed_at = after.n;
     pid_t victim = choose_victim(s, kind);
     if (!victim) return true; /* no such worker at this moment */
     if (kind == TUNER) read_store(s->store, &before);

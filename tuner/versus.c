@@ -304,11 +304,6 @@ static json_t *times_json(const standing *s, const json_t *side) {
                      "rounds", (int)json_array_size(json_object_get(side, "rounds")));
 }
 
-static void update(json_t *j, json_t *more) {
-    json_object_update(j, more);
-    json_decref(more);
-}
-
 static void keep(json_t *to, const json_t *from, const char *const *keys) {
     for (; *keys; keys++) json_object_set(to, *keys, json_object_get(from, *keys));
 }
@@ -333,7 +328,7 @@ static json_t *other_json(const standing *s, const json_t *side) {
     if (s->ratio.median <= 0) return idle_json(s, side);
     json_t *j = json_pack("{s:s, s:f, s:f, s:f}", "name", s->name, "ratio", s->ratio.median, "low",
                           s->ratio.low, "high", s->ratio.high);
-    update(j, times_json(s, side));
+    json_object_update_new(j, times_json(s, side));
     if (s->role)
         keep(j, side, of_library);
     else
@@ -356,7 +351,7 @@ static void print_json(const run *r, const outcome *x, const kiln_problem *p, co
     json_t *vendors = json_array();
     json_t *j = json_pack("{s:s, s:s, s:f, s:f}", "problem", x->problem, "group", x->group, "flops",
                           g->flops(p), "bytes", g->bytes(p));
-    update(j, times_json(&x->ours, side_of(reply, 0)));
+    json_object_update_new(j, times_json(&x->ours, side_of(reply, 0)));
     keep(j, side_of(reply, 0), of_library);
     keep(j, reply, of_match);
     for (int i = 0; i < x->n; i++) {

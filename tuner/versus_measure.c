@@ -285,11 +285,6 @@ static json_t *verdict_reply(const side *s) {
                      s->record.detail, "error_bound", s->record.error_bound);
 }
 
-static void update(json_t *j, json_t *more) {
-    json_object_update(j, more);
-    json_decref(more);
-}
-
 static json_t *side_reply(const side *s) {
     json_t *rounds = json_array();
     for (int i = 0; i < s->rounds; i++) json_array_append_new(rounds, json_real(s->sample[i]));
@@ -297,8 +292,8 @@ static json_t *side_reply(const side *s) {
                           s->describe ? s->describe : "", "refused", s->refused ? s->refused : "",
                           "doubt", s->doubt ? s->doubt : "", "batch",
                           s->subject ? kiln_subject_batch(s->subject) : 0, "rounds", rounds);
-    if (s->plan && !s->refused) update(j, choice_reply(s));
-    if (s->library && !s->refused) update(j, verdict_reply(s));
+    if (s->plan && !s->refused) json_object_update_new(j, choice_reply(s));
+    if (s->library && !s->refused) json_object_update_new(j, verdict_reply(s));
     return j;
 }
 

@@ -273,13 +273,9 @@ static int held_width(const kiln_operand *o, int width) {
     return has(o, MATMUL_AXIS_N) ? width : 1;
 }
 
-static bool is_matrix(const kiln_operand *o) {
-    return has(o, MATMUL_AXIS_M) && has(o, MATMUL_AXIS_N);
-}
-
 /* Lines of a matrix that pass once leave the first cache alone; parts of a line meet there. */
 static int hint_of(const kiln_operand *o, int width) {
-    if (!is_matrix(o)) return 0;
+    if (!kiln_matmul_is_matrix(o)) return 0;
     return width * (int)kiln_type_bytes(o->type) >= 16 ? 1 : 2;
 }
 
@@ -288,7 +284,7 @@ static int hint_of(const kiln_operand *o, int width) {
 static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, const bool read[]) {
     kiln_text_add(out, "typedef struct {\n    i64 row;\n");
     for (int i = 0; i < p->n_operands; i++)
-        if (read[i] && is_matrix(&p->operand[i]))
+        if (read[i] && kiln_matmul_is_matrix(&p->operand[i]))
             kiln_text_printf(out, "    const GLOBAL STORAGE(%s) *l_%s;\n",
                              kiln_type_name(p->operand[i].type), p->operand[i].name);
     kiln_text_printf(out,
@@ -297,7 +293,7 @@ static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, c
                      "NAME(%s_line) *line)\n{\n    line->row = row;\n",
                      name, name, name);
     for (int i = 0; i < p->n_operands; i++)
-        if (read[i] && is_matrix(&p->operand[i]))
+        if (read[i] && kiln_matmul_is_matrix(&p->operand[i]))
             kiln_text_printf(out,
                              "    line->l_%s = p_%s + (batch * m + row) * n;\n"
                              "    KEEP(line->l_%s);\n",
@@ -309,7 +305,7 @@ static void emit_hold(kiln_text *out, const kiln_operand *o, int width) {
     const char *name = o->name;
     kiln_text_printf(out, "    HOLD(%s, %d, %d, %s%s, %s, held->h_%s[0]);\n",
                      kiln_type_name(o->type), held_width(o, width), hint_of(o, width),
-                     is_matrix(o) ? "line->l_" : "p_", name,
+                     kiln_matmul_is_matrix(o) ? "line->l_" : "p_", name,
                      has(o, MATMUL_AXIS_N)   ? "col"
                      : has(o, MATMUL_AXIS_M) ? "line->row"
                                              : "0",
@@ -378,8 +374,8 @@ void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_
     for (int i = MATMUL_OUT; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
         others += i != MATMUL_OUT && stores_elements(o);
-        arrays += read[i] && !o->scalar;
-        if (!read[i] || !is_matrix(o)) continue;
+        arrays += read[i];
+        if (!read[i] || !kiln_matmul_is_matrix(o)) continue;
         matrices++;
         if ((int)kiln_type_bytes(o->type) > bytes) bytes = (int)kiln_type_bytes(o->type);
     }
@@ -391,7 +387,7 @@ void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_
     kiln_text_add(out, "FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col)"
                        "\n{\n");
     for (int i = MATMUL_OUT; i < p->n_operands; i++)
-        if (read[i] && is_matrix(&p->operand[i]))
+        if (read[i] && kiln_matmul_is_matrix(&p->operand[i]))
             kiln_text_printf(out, "    PREFETCH(p_%s + %s);\n", p->operand[i].name,
                              position(p, i));
     kiln_text_add(out, "}\n");

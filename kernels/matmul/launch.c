@@ -334,6 +334,10 @@ bool kiln_matmul_no(kiln_text *why, const char *format, ...) {
     return false;
 }
 
+bool kiln_matmul_is_matrix(const kiln_operand *o) {
+    return !o->scalar && o->axes & MATMUL_AXIS_M && o->axes & MATMUL_AXIS_N;
+}
+
 bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
                                   kiln_text *why) {
     for (int i = MATMUL_OUT; i < p->n_operands && width > 1; i++) {

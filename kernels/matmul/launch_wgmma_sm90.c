@@ -83,9 +83,7 @@ bool kiln_matmul_wgmma_sm90_copies(const kiln_problem *p, const kiln_schedule *s
         !has_pieces(&v, k[TN]) || k[STORE] * (int)kiln_type_bytes(v.out) < 16)
         return false;
     for (int i = MATMUL_EXTRA; i < p->n_operands; i++)
-        if (!p->operand[i].scalar && (p->operand[i].axes & MATMUL_AXIS_M) &&
-            (p->operand[i].axes & MATMUL_AXIS_N))
-            return false;
+        if (kiln_matmul_is_matrix(&p->operand[i])) return false;
     return true;
 }
 

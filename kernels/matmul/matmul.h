@@ -49,6 +49,9 @@ bool kiln_matmul_no(kiln_text *why, const char *format, ...) __attribute__((form
 bool kiln_matmul_epilogue_aligned(const kiln_problem *p, const kiln_caps *caps, int width,
                                   kiln_text *why);
 
+/* An operand of m x n elements, not one of a row, of a column, or a scalar. */
+bool kiln_matmul_is_matrix(const kiln_operand *o);
+
 /* wgmma_sm90. Does wgmma multiply these types? Must operand MATMUL_A or MATMUL_B be packed, as TMA
  * or wgmma cannot take it as it lies? May TMA store tiles of the result, tn wide? Do warps stage
  * results in shared memory and copy them from there, 16 bytes a thread? How many clusters run at
@@ -107,9 +110,9 @@ void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const c
 /* Are the statements long enough, or do they read so much, that a tile is finished in a loop over
  * pieces of it? The loop keeps sums in registers longer than plain statements do. */
 bool kiln_matmul_worth_a_loop(const kiln_problem *p);
-/* ROLLED: kiln_matmul_worth_a_loop; OTHER_OUTPUTS: element
- * outputs beside `out`; MATRIX_READS: matrices that are read; MATRIX_LINE: columns of 128 bytes of
- * the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row, col), which brings their
+/* ROLLED: kiln_matmul_worth_a_loop; OTHER_OUTPUTS: element outputs beside `out`; ARRAY_READS: operands
+ * that are read and no scalars; MATRIX_READS: those that are matrices; MATRIX_LINE: columns of 128
+ * bytes of the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row, col), which brings their
  * lines at a place nearer. */
 void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p);
 

@@ -69,7 +69,7 @@ FUNC void NAME(take)(ACC (*sum)[SUMS], int piece, int columns, ACC *v) {
 }
 /* A loop keeps all sums to its end. Where that leaves no registers, pieces follow each other as
  * text, and sums go as they are finished. */
-#define AS_TEXT (X_BLOCKS * SUMS > 160 && !SWAP)
+#define AS_TEXT (CROWDED && !SWAP)
 #if AS_TEXT
 #define EACH_PIECE UNROLL
 #else
@@ -230,20 +230,8 @@ FUNC u32 NAME(stage_piece)(const NAME(stage) *s, int piece) {
 /* Until the place of a piece may be written; all lanes. */
 FUNC void NAME(stage_free)(const NAME(stage) *s, int lane) {
     if (s->in_ring) return;
-#if TMA_STORE
-    if (lane == 0) NAME(stores_read)();
-#else
-    (void)lane;
-#endif
+    if (TMA_STORE && lane == 0) NAME(stores_read)();
     NAME(warp_sync)();
-}
-/* Until all that this block was sent has been multiplied, by all its consumers (and what it shares
- * with the cluster, by all those): `ring` is behind a consumer's last slot. */
-FUNC void NAME(ring_drained)(u32 pool, NAME(ring) ring) {
-    UNROLL_N(1) for (int s = 0; s < STAGES; s++) {
-        NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity ^ 1);
-        NAME(ring_next)(&ring);
-    }
 }
 /* Where 16 bytes `chunk` of a line lie: eight successive lines fall into different banks. */
 FUNC u32 NAME(staged)(u32 at, int line, int chunk) {
@@ -280,17 +268,6 @@ FUNC void NAME(send_piece)(const NAME(tensor_map) *map, const NAME(stage) *stage
         NAME(store_box)(map, NAME(stage_piece)(stage, i * PIECES + piece), y0 + FIRST_COLUMN(piece),
                         row0, batch);
 }
-/* The pieces in the ring, one for each lane. */
-FUNC void NAME(send_ring)(const NAME(tensor_map) *map, const NAME(stage) *stage, int row0, int y0,
-                          int batch) {
-    const int lane = THREAD(0) % 32;
-    if (!stage->in_ring) return;
-    NAME(stores_visible)();
-    NAME(warp_sync)();
-    if (lane < X_BLOCKS * PIECES)
-        NAME(store_box)(map, NAME(stage_piece)(stage, lane), y0 + FIRST_COLUMN(lane % PIECES),
-                        row0 + lane / PIECES * 64, batch);
-}
 #else
 /* 16 bytes a lane, whole lines of the result together. */
 FUNC void NAME(send_piece)(const NAME(tensor_map) *map, const NAME(stage) *stage, int i, int piece,
@@ -306,11 +283,18 @@ FUNC void NAME(send_piece)(const NAME(tensor_map) *map, const NAME(stage) *stage
         if (row + line < m && y0 + c < n && c >= piece * PIECE) NAME(store_quad)(to + line * ldo, q);
     }
 }
+#endif
+/* The pieces in the ring, one for each lane. */
 FUNC void NAME(send_ring)(const NAME(tensor_map) *map, const NAME(stage) *stage, int row0, int y0,
                           int batch) {
-    (void)map, (void)stage, (void)row0, (void)y0, (void)batch;
+    const int lane = THREAD(0) % 32;
+    if (!stage->in_ring) return;
+    NAME(stores_visible)();
+    NAME(warp_sync)();
+    if (lane < X_BLOCKS * PIECES)
+        NAME(store_box)(map, NAME(stage_piece)(stage, lane), y0 + FIRST_COLUMN(lane % PIECES),
+                        row0 + lane / PIECES * 64, batch);
 }
-#endif
 
 /* What lies outside is left out when a piece is sent; other outputs and row outputs have to be told. */
 #define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
@@ -342,9 +326,8 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, const NAME(
     NAME(value_line) line[2]; /* of what is fetched next */
     NAME(begin_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, line);
     if (AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, y0 + 2 * t, &next);
-#if TMA_STORE /* an odd number of pieces ends in the place in which the next tile begins */
-    if (X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
-#endif
+    /* an odd number of pieces ends in the place in which the next tile begins */
+    if (TMA_STORE && X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
     EACH_PIECE for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
@@ -398,9 +381,8 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, const NAME(
                       int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int thread = THREAD(0) % 128, warp = thread / 32, lane = thread % 32;
     const int g = lane / 4, t = lane % 4;
-#if TMA_STORE /* an odd number of pieces ends in the place in which the next tile begins */
-    if (X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
-#endif
+    /* an odd number of pieces ends in the place in which the next tile begins */
+    if (TMA_STORE && X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS

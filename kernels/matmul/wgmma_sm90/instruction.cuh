@@ -73,7 +73,8 @@ FUNC void NAME(load_box)(const NAME(tensor_map) *map, u32 barrier, u32 to, int c
                      "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "l"(policy)
                      : "memory");
 }
-/* As near as the L2 cache, which what is still being written passes, too. */
+/* A box as near as the L2 cache. Writes that are still under way pass through it as well, so this may
+ * come before wait_previous. */
 FUNC void NAME(box_soon)(const NAME(tensor_map) *map, int c0, int c1, int c2) {
     asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global [%0, {%1, %2, %3}];" ::"l"(map), "r"(c0),
                  "r"(c1), "r"(c2)
@@ -105,7 +106,7 @@ FUNC void NAME(wgmma_commit)() { asm volatile("wgmma.commit_group.sync.aligned;"
 FUNC void NAME(hold)(ACC *sum, int n) {
     UNROLL for (int i = 0; i < n; i++) asm volatile("" : SUM_REGISTER(sum[i])::"memory");
 }
-
+/* Makes it calculate a tile's place here, and not where that is used. */
 FUNC void NAME(hold_spot)(int *x, int *y, int *batch) {
     asm volatile("" : "+r"(*x), "+r"(*y), "+r"(*batch));
 }

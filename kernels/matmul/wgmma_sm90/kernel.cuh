@@ -13,45 +13,31 @@
 #define POLICY_A (EVICT == 2 ? EVICT_FIRST : EVICT_NORMAL)
 #define POLICY_B (EVICT == 1 ? EVICT_FIRST : EVICT_NORMAL)
 
-/* Lines [part, part + count) of a tile of `lines`, whose first line is `line0` of the operand. */
-FUNC void NAME(load_lines)(const NAME(tensor_map) *map, u32 barrier, u32 tile, int lines,
+/* Lines [part, part + count) of a tile of `lines`, whose first line is `line0` of the operand. soon:
+ * only as near as the L2 cache. */
+FUNC void NAME(load_lines)(const NAME(tensor_map) *map, bool soon, u32 barrier, u32 tile, int lines,
                            int across, int line0, int part, int count, int k0, int batch, int mask,
                            u64 policy) {
-    if (across) {
-        UNROLL for (int i = 0; i < count; i += PER_LINE) {
-            NAME(load_box)(map, barrier, tile + (u32)((part + i) / PER_LINE * TK * LINE),
-                           line0 + part + i, k0, batch, mask, policy);
-        }
-    } else {
-        UNROLL for (int s = 0; s < SLABS; s++) {
-            NAME(load_box)(map, barrier, tile + (u32)((s * lines + part) * LINE), k0 + s * PER_LINE,
-                           line0 + part, batch, mask, policy);
-        }
+    const int boxes = across ? count / PER_LINE : SLABS;
+    UNROLL for (int i = 0; i < boxes; i++) {
+        const int to = across ? (part / PER_LINE + i) * TK * LINE : (i * lines + part) * LINE;
+        const int c0 = (across ? line0 + part : k0) + i * PER_LINE;
+        const int c1 = across ? k0 : line0 + part;
+        if (soon) NAME(box_soon)(map, c0, c1, batch);
+        else NAME(load_box)(map, barrier, tile + (u32)to, c0, c1, batch, mask, policy);
     }
 }
-
-/* The lines of load_lines, brought nearer. */
-FUNC void NAME(lines_soon)(const NAME(tensor_map) *map, int across, int line0, int part, int count,
-                           int k0, int batch) {
-    if (across) {
-        UNROLL for (int i = 0; i < count; i += PER_LINE)
-            NAME(box_soon)(map, line0 + part + i, k0, batch);
-    } else {
-        UNROLL for (int s = 0; s < SLABS; s++)
-            NAME(box_soon)(map, k0 + s * PER_LINE, line0 + part, batch);
-    }
-}
-/* The first slot of the first item, while the launch before this one ends. More slots gained no more
- * on an H200, and rows that begin inside lines lost (2612x144x344: 3.6 us to 3.7). */
-FUNC void NAME(produce_soon)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *map_y,
-                             const NAME(walk) *w, int rank, NAME(spot) spot) {
-    const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y, k = w->from;
+/* Slot k of the item at `at`: what this block loads of it, at (rx, ry) in the cluster. */
+FUNC void NAME(load_slot)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *map_y, bool soon,
+                          u32 full, u32 slot, NAME(spot) at, int k, int rx, int ry, int mask_x,
+                          int mask_y) {
     if (MY_TURN(TURNS_X, k, CLUSTER_Y, ry))
-        NAME(lines_soon)(map_x, X_ACROSS, spot.x0, TURNS_X ? 0 : ry * PART_X, PART_X, k * TK,
-                         spot.batch);
+        NAME(load_lines)(map_x, soon, full, slot, X_TILE, X_ACROSS, at.x0, TURNS_X ? 0 : ry * PART_X,
+                         PART_X, k * TK, at.batch, mask_x, SWAP ? POLICY_B : POLICY_A);
     if (MY_TURN(TURNS_Y, k, CLUSTER_X, rx))
-        NAME(lines_soon)(map_y, Y_ACROSS, spot.y0, TURNS_Y ? 0 : rx * PART_Y, PART_Y, k * TK,
-                         spot.batch);
+        NAME(load_lines)(map_y, soon, full, slot + SLOT_X, Y_TILE, Y_ACROSS, at.y0,
+                         TURNS_Y ? 0 : rx * PART_Y, PART_Y, k * TK, at.batch, mask_y,
+                         SWAP ? POLICY_A : POLICY_B);
 }
 
 /* The walk's first item is at `spot`; more: there is one. */
@@ -70,24 +56,14 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
             const u32 full = FULL(pool, ring.slot), slot = pool + ring.slot * SLOT;
             NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
             NAME(barrier_expect)(full, SLOT);
-            if (MY_TURN(TURNS_X, k, CLUSTER_Y, ry))
-                NAME(load_lines)(map_x, full, slot, X_TILE, X_ACROSS, spot.x0,
-                                 TURNS_X ? 0 : ry * PART_X, PART_X, k * TK, spot.batch, mask_x,
-                                 SWAP ? POLICY_B : POLICY_A);
-            if (MY_TURN(TURNS_Y, k, CLUSTER_X, rx))
-                NAME(load_lines)(map_y, full, slot + SLOT_X, Y_TILE, Y_ACROSS, spot.y0,
-                                 TURNS_Y ? 0 : rx * PART_Y, PART_Y, k * TK, spot.batch, mask_y,
-                                 SWAP ? POLICY_A : POLICY_B);
+            NAME(load_slot)(map_x, map_y, false, full, slot, spot, k, rx, ry, mask_x, mask_y);
             NAME(ring_next)(&ring);
         }
         more = NAME(walk_next)(w);
         if (more) spot = NAME(walk_place)(w, rank);
     }
     /* Neighbours tell this block's barriers of their last reads: it must not have ended then. */
-    for (int s = 0; s < STAGES && CLUSTER > CLUSTER_K; s++) {
-        NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
-        NAME(ring_next)(&ring);
-    }
+    if (CLUSTER > CLUSTER_K) NAME(ring_drained)(pool, ring);
 }
 
 #if TMA_STORE
@@ -111,11 +87,10 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 #define FINISHES(w, wg, rank) ((!STREAM || (w)->from == 0) && (CLUSTER_K == 1 || (wg) == (rank)))
 
 /* While the last products are under way a tile's place is found, and what statements read is brought
- * near; earlier or later, if that needs registers that the sums have. */
-#define CROWDED (ROLLED && X_BLOCKS * SUMS > 160)
+ * near; in a crowded thread later, and earlier. */
 #if MATRIX_READS && SPLIT == 1
 #define DRAIN_SOON(late, place)                                                                    \
-    if ((late) == (X_BLOCKS * SUMS <= 160) && FINISHES(&w, wg, rank)) {                            \
+    if ((late) == !CROWDED && FINISHES(&w, wg, rank)) {                                            \
         const NAME(spot) at = place;                                                               \
         NAME(drain_soon)(at.x0 + first, at.y0, at.batch, EPILOGUE_ARGS);                           \
     }
@@ -142,6 +117,7 @@ FUNC void NAME(finish_item)(ACC (*sum)[SUMS], const NAME(tensor_map) *map_out, u
 #elif IN_PIECES
     const bool in_ring = RING_HOLDS && !CROWDED && NAME(walk_over)(w);
     const NAME(stage) stage = NAME(stage_of)(pool, wg, in_ring);
+    ring.parity ^= 1; /* the producer's */
     if (in_ring) NAME(ring_drained)(pool, ring);
 #if CLUSTER_K > 1
     NAME(group_sync)(GROUP_BARRIER(wg), 128); /* all have taken the sums they were given there */
@@ -187,7 +163,10 @@ NAME(main)(MAIN_PARAMS, int k, int batches, int soon, u8 *work, MAIN_EPILOGUE) {
 #endif
         const bool more = NAME(walk_next)(&w);
         const NAME(spot) spot = NAME(walk_place)(&w, tile_rank);
-        if (THREAD(0) == 0 && more && soon) NAME(produce_soon)(&map_x, &map_y, &w, tile_rank, spot);
+        /* more slots than the first gained no more on an H200 */
+        if (THREAD(0) == 0 && more && soon)
+            NAME(load_slot)(&map_x, &map_y, true, 0, 0, spot, w.from, tile_rank / CLUSTER_Y,
+                            tile_rank % CLUSTER_Y, 0, 0);
         NAME(warp_sync)();
         NAME(await_start)();
         if (THREAD(0) == 0) NAME(produce)(&map_x, &map_y, pool, &w, tile_rank, spot, more);

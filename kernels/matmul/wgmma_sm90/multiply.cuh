@@ -14,6 +14,14 @@ FUNC void NAME(ring_skip)(NAME(ring) *r, int slots) {
 }
 #define FULL(pool, slot) ((pool) + BARRIERS + (slot)*8)
 #define EMPTY(pool, slot) ((pool) + BARRIERS + (STAGES + (slot)) * 8)
+/* Until all slots have been read, by all consumers and by the cluster's blocks that share them: `ring`
+ * is where the producer, behind its last slot, would go on. */
+FUNC void NAME(ring_drained)(u32 pool, NAME(ring) ring) {
+    UNROLL_N(1) for (int s = 0; s < STAGES; s++) {
+        NAME(barrier_wait)(EMPTY(pool, ring.slot), ring.parity);
+        NAME(ring_next)(&ring);
+    }
+}
 
 /* ---- descriptors: how wgmma finds an operand's tile in a slot
  *

@@ -139,7 +139,7 @@ FUNC NAME(spot) NAME(walk_place)(const NAME(walk) *w, int rank) {
     const int rx = rank / CLUSTER_Y, ry = rank % CLUSTER_Y;
     s.x0 = ((SWAP ? col : row) * CLUSTER_X + rx) * X_TILE;
     s.y0 = ((SWAP ? row : col) * CLUSTER_Y + ry) * Y_TILE;
-    /* Calculated here, while something else is waited for, and not where it is used first. */
+    /* While something else is waited for: callers place it so. */
     NAME(hold_spot)(&s.x0, &s.y0, &s.batch);
     return s;
 }

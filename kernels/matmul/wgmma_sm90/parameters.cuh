@@ -55,6 +55,8 @@
  * got at launch (168 for each of 384 threads, 128 of 512), or the instruction waits for ever. */
 #define REGISTERS_PRODUCER (CONSUMERS == 3 ? 32 : X_BLOCKS * SUMS * (PROMOTE ? 2 : 1) > 192 ? 24 : 40)
 #define REGISTERS_CONSUMER (CONSUMERS == 3 ? 160 : REGISTERS_PRODUCER == 24 ? 240 : 232)
+/* Long statements beside so many sums: no registers are left for what could be had early. */
+#define CROWDED (ROLLED && X_BLOCKS * SUMS > 160)
 /* Sums of fp8 leave the tensor cores' narrow accumulator after every slot. */
 #define PROMOTE (EIGHT_BIT_FLOAT && !FAST)
 
