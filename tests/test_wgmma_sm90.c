@@ -342,6 +342,29 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define TO bf16
 #define OUT_BYTES 2
 #include "tests/wgmma_sm90_emulated.h"
+/* ---- results that leave beside the next item's products: an odd number of pieces, an even one */
+#define NAME(x) beside_##x
+#define TN 72
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) beside_tma_##x
+#define TN 72
+#define TMA_STORE 1
+#define STORE 1
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) beside_three_##x
+#define TM 192
+#define TN 32
+#define CONSUMERS 3
+#define CLUSTER_M 2
+#define TMA_STORE 1
+#define STORE 1
+#define TO f16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
 /* ---- stores by TMA */
 #define NAME(x) tma_##x
 #define TMA_STORE 1
@@ -975,6 +998,19 @@ static void test_tma_stores(void **state) {
     check(&copy_tall_instance, "m=600 n=104 k=200", 4);
 }
 
+/* Items with more slots than pieces, with fewer, and with one. */
+static void test_beside(void **state) {
+    static const instance *const all[] = {&beside_instance, &beside_tma_instance, &beside_three_instance,
+                                          &copy_tall_instance};
+    (void)state;
+    for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
+        check(all[i], "m=900 n=104 k=520", 2);
+        check(all[i], "m=900 n=160 k=136 batch=2", 4);
+        check(all[i], "m=900 n=80 k=56", 2);
+        check(all[i], "m=5 n=8 k=520", 2);
+    }
+}
+
 static void test_halves(void **state) {
     (void)state;
     check(&halves_instance, "m=300 n=40 k=200", 8);
@@ -1078,6 +1114,9 @@ static void test_random_sizes(void **state) {
                                           &registers_instance,
                                           &copy_instance,
                                           &copy_tall_instance,
+                                          &beside_instance,
+                                          &beside_tma_instance,
+                                          &beside_three_instance,
                                           &nn_instance,
                                           &tn_instance,
                                           &tt_instance,
@@ -1148,6 +1187,9 @@ static void test_omissions_are_noticed(void **state) {
         {CLUSTER_SYNC, &halves_instance, "m=300 n=40 k=400", 8},
         {WARP_SYNC, &tma_instance, "m=128 n=64 k=64", 1},
         {WARP_SYNC, &copy_instance, "m=128 n=112 k=64", 1},
+        {WARP_SYNC, &beside_instance, "m=256 n=72 k=520", 1},
+        {STORES_VISIBLE, &beside_tma_instance, "m=256 n=72 k=520", 1},
+        {STORES_READ, &beside_tma_instance, "m=512 n=72 k=520", 1},
         {STORES_VISIBLE, &tma_instance, "m=128 n=64 k=64", 1},
         {STORES_READ, &tma_wide_instance, "m=64 n=256 k=64", 1},
         {STORES_READ, &tma_instance, "m=128 n=64 k=64", 1},
@@ -1503,7 +1545,8 @@ int main(void) {
         cmocka_unit_test(test_schedules),      cmocka_unit_test(test_clusters),
         cmocka_unit_test(test_swapped),        cmocka_unit_test(test_shared_tiles),
         cmocka_unit_test(test_parts),          cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_tma_stores),     cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_tma_stores),
+        cmocka_unit_test(test_beside),     cmocka_unit_test(test_halves),
         cmocka_unit_test(test_row_outputs),    cmocka_unit_test(test_rolled),
         cmocka_unit_test(test_layouts),        cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes),   cmocka_unit_test(test_omissions_are_noticed),

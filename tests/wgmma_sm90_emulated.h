@@ -298,6 +298,7 @@ FUNC void NAME(give)(u32 at, int rank, NAME(quad) v) { emulate_give(at, rank, &v
 #include "kernels/matmul/wgmma_sm90/multiply.cuh"
 #include "kernels/matmul/wgmma_sm90/order.cuh"
 #include "kernels/matmul/wgmma_sm90/epilogue.cuh"
+#include "kernels/matmul/wgmma_sm90/overlap.cuh"
 #include "kernels/matmul/wgmma_sm90/split.cuh"
 #include "kernels/matmul/wgmma_sm90/cluster.cuh"
 #include "kernels/matmul/wgmma_sm90/kernel.cuh"

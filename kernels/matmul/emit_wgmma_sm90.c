@@ -150,7 +150,10 @@ static const double L2 = 163;            /* bytes a cycle and SM; neighbours' re
 static const double L2_ACROSS = 28;      /* where rows begin inside lines of 128 bytes */
 static const double MEMORY = 3.9e12;     /* bytes a second */
 static const double SHALLOW = 0.17;      /* per slot that a ring has less than 4 */
-static const double COOPERATIVE = 1.03;  /* where consumers share a tile, at the power cap */
+static const double COOPERATIVE = 1.03;  /* where consumers share a tile */
+static const double OVERLAPS = 1.02;     /* and results leave beside the next tile's products (overlap.cuh) */
+static const double POWER_L2 = 6.4;      /* see power */
+static const double POWER_SHARED = 7.2;
 static const double COLD_TWICE = 1.15;   /* see cold_waits */
 static const double COLD_PAIR = 0.96;
 static const double COLD_LINE = 1.04;
@@ -160,7 +163,7 @@ static const double STORE_SWAP = 7.9;    /* those of swapped tiles */
 static const double STATEMENTS = 2;      /* times as long, with statements of some length */
 static const double TMA_STORE = 1.2;     /* times as long, through TMA */
 static const double EPILOGUE = 20;       /* cycles whatever its size */
-static const double SHOWS = 0.41;        /* of an epilogue, when another consumer multiplies */
+static const double SHOWS = 0.41;        /* of an epilogue, when products are under way beside it */
 static const double SHARE_FIXED = 12000; /* flags and fences between blocks */
 static const double SHARE_EACH = 50;     /* for every share of a tile */
 static const double SHARE_BYTES = 26;    /* a cycle, of sums handed over */
@@ -216,11 +219,18 @@ static double body_cycles(const tile *t, const matmul *v) {
     return larger(multiply, larger(shared, l2)) * steps * ring;
 }
 
+/* Results that leave beside the next tile's products: overlap.cuh. */
+static bool overlaps(const tile *t, const matmul *v) {
+    double sums = t->m * t->n / t->owners / 128;
+    return !t->pingpong && !t->swap && t->split == 1 && !t->stream && t->cluster_k == 1 && v->plain &&
+           kiln_type_bytes(v->out) == 2 && sums <= (t->owners > 2 ? 80 : 128);
+}
+
 static double epilogue_cycles(const tile *t, const matmul *v, double waves) {
     double bytes = t->m * t->n * (double)kiln_type_bytes(v->out);
     double cycles = bytes / ((t->swap ? STORE_SWAP : STORE) * t->owners) + EPILOGUE;
     return cycles * (t->tma_store ? TMA_STORE : 1) * (v->plain ? 1 : STATEMENTS) *
-           (t->pingpong && waves > 1 ? SHOWS : 1);
+           ((t->pingpong || overlaps(t, v)) && waves > 1 ? SHOWS : 1);
 }
 
 /* Sums of shared tiles are written once and read by the tile's owner. */
@@ -246,6 +256,18 @@ static double packing_cycles(const kiln_schedule *s, const matmul *v) {
     double elements = (double)(a ? v->m : 0) + (double)(b ? v->n : 0);
     double bytes = 2 * elements * (double)v->k * (double)v->batch * (double)kiln_type_bytes(v->a);
     return (a || b ? PACK_LAUNCH : 0) + bytes / (MEMORY / CLOCK);
+}
+
+/* At the power cap cycles are not all: a product draws power for its arithmetic, which no schedule
+ * changes, and for every element that comes from the L2 cache and from shared memory, and the clock
+ * falls with the power. (Cycles to the power of 2/3 and energy to that of 1/3 give the time, if energy
+ * grows with the square of the clock.) As longer products, so that the least power is 1. */
+static double power(const tile *t) {
+    double y = t->swap ? t->m : t->n; /* a wgmma reads 64 lines of x and these */
+    double l2 = (t->m / t->cluster_n + t->n / t->cluster_m) / (t->m * t->n);
+    double shared = (64 + y) / (64 * y);
+    return (1 + POWER_L2 * l2 + POWER_SHARED * shared) /
+           (1 + POWER_L2 * 0.0078 + POWER_SHARED * 0.0195);
 }
 
 /* With few rows b comes from memory, not from the cache. It comes best in more than a line at a time,
@@ -284,7 +306,8 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
            resident = (double)kiln_matmul_wgmma_sm90_resident(caps, (int)cluster);
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
-    double body = body_cycles(&t, &v) * (t.pingpong || waves <= 1 ? 1 : COOPERATIVE);
+    double shares = t.pingpong || waves <= 1 ? 1 : overlaps(&t, &v) ? OVERLAPS : COOPERATIVE;
+    double body = body_cycles(&t, &v) * shares * power(&t);
     double busy = rounds * (body + epilogue_cycles(&t, &v, waves));
     double before_and_behind = sharing_cycles(&t, waves) + exchange_cycles(&t) +
                                packing_cycles(s, &v) + adding_cycles(&t, &v, units);
@@ -481,7 +504,8 @@ static int finish_columns(const kiln_schedule *s) {
 static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *out, kiln_error *e) {
     static const char *const layers[] = {"parameters", "instruction", "multiply", "order",
-                                         "epilogue",   "split",       "cluster",  "kernel"};
+                                         "epilogue",   "overlap",     "split",    "cluster",
+                                         "kernel"};
     kiln_schedule filled = *schedule, *s = &filled;
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);

@@ -296,9 +296,6 @@ FUNC void NAME(send_ring)(const NAME(tensor_map) *map, const NAME(stage) *stage,
                         row0 + lane / PIECES * 64, batch);
 }
 
-/* What lies outside is left out when a piece is sent; other outputs and row outputs have to be told. */
-#define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
-
 #if ROLLED
 /* Columns at a time: two rows of each 8. A whole piece would need more registers than there are. */
 #define PART (AHEAD && PIECE > 32 ? 32 : !AHEAD && PIECE > 16 ? 16 : PIECE)

@@ -184,6 +184,10 @@ NAME(main)(MAIN_PARAMS, int k, int batches, int soon, u8 *work, MAIN_EPILOGUE) {
         NAME(ring) ring;
         ring.slot = 0, ring.parity = 0;
         __align__(16) ACC sum[X_BLOCKS][SUMS];
+#if OVERLAP
+        NAME(held) held;
+        held.any = false;
+#endif
         NAME(await_start)();
 #if PINGPONG
         int item = 0;
@@ -200,7 +204,12 @@ NAME(main)(MAIN_PARAMS, int k, int batches, int soon, u8 *work, MAIN_EPILOGUE) {
 #if PINGPONG
             NAME(group_sync)(TURN_BARRIER(wg), 256);
 #endif
+#if OVERLAP
+            NAME(multiply_beside)(sum, pool, &ring, w.to - w.from, first, &reader, &held, wg, MAP_OUT,
+                                  RESULT_ARGS);
+#else
             NAME(multiply)(sum, pool, &ring, w.to - w.from, first, &reader);
+#endif
 #if PINGPONG
             NAME(group_arrive)(TURN_BARRIER(wg ^ 1), 256);
 #endif
@@ -219,6 +228,12 @@ NAME(main)(MAIN_PARAMS, int k, int batches, int soon, u8 *work, MAIN_EPILOGUE) {
 #endif
 #if CLUSTER_K > 1
             if (!NAME(exchange_sums)(sum, NAME(pool), pool, wg, rank)) continue;
+#endif
+#if OVERLAP
+            if (!NAME(walk_over)(&w)) {
+                NAME(hold_results)(sum, spot, &held, EPILOGUE_ARGS);
+                continue;
+            }
 #endif
             NAME(finish_item)(sum, MAP_OUT, NAME(pool), pool, wg, ring, &w, spot, work, batches,
                               MAIN_EPILOGUE_ARGS);

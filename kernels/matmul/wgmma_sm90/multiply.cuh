@@ -159,18 +159,24 @@ FUNC void NAME(multiply_end)(ACC (*sum)[SUMS], u32 pool, const NAME(ring) *ring,
     (void)sum, (void)pool, (void)ring, (void)reader;
 }
 #else
-FUNC void NAME(multiply)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring, int count, int first,
-                         const NAME(reader) *reader) {
+FUNC void NAME(multiply_begin)(ACC (*sum)[SUMS], u32 pool, const NAME(ring) *ring, int first) {
     NAME(barrier_wait)(FULL(pool, ring->slot), ring->parity);
     NAME(multiply_slot)(sum, pool + ring->slot * SLOT, first, true);
-    UNROLL_N(1) for (int n = 1; n < count; n++) {
-        const int before = ring->slot;
-        NAME(ring_next)(ring);
-        NAME(barrier_wait)(FULL(pool, ring->slot), ring->parity);
-        NAME(multiply_slot)(sum, pool + ring->slot * SLOT, first, false);
-        WGMMA_WAIT(1);
-        NAME(release)(reader, pool, before);
-    }
+}
+FUNC void NAME(multiply_next)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring, int first,
+                              const NAME(reader) *reader) {
+    const int before = ring->slot;
+    NAME(ring_next)(ring);
+    NAME(barrier_wait)(FULL(pool, ring->slot), ring->parity);
+    NAME(multiply_slot)(sum, pool + ring->slot * SLOT, first, false);
+    WGMMA_WAIT(1);
+    NAME(release)(reader, pool, before);
+}
+FUNC void NAME(multiply)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring, int count, int first,
+                         const NAME(reader) *reader) {
+    NAME(multiply_begin)(sum, pool, ring, first);
+    UNROLL_N(1) for (int n = 1; n < count; n++)
+        NAME(multiply_next)(sum, pool, ring, first, reader);
 }
 FUNC void NAME(multiply_end)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring,
                              const NAME(reader) *reader) {

@@ -17,6 +17,7 @@
  *   multiply.cuh     ring, descriptors, the k loop of a tile
  *   order.cuh        which tile, and which part of k, comes next
  *   epilogue.cuh     from accumulators to memory
+ *   overlap.cuh      results that leave beside the next item's products
  *   split.cuh        sums of parts of k, and the launch that adds them
  *   cluster.cuh      sums of two blocks that share a tile's k
  *   kernel.cuh       the two roles
@@ -53,7 +54,8 @@
 #define THREADS (128 + 128 * CONSUMERS)
 /* Registers a thread, after setmaxnreg: producer + consumers * consumer must fit into what the block
  * got at launch (168 for each of 384 threads, 128 of 512), or the instruction waits for ever. */
-#define REGISTERS_PRODUCER (CONSUMERS == 3 ? 32 : X_BLOCKS * SUMS * (PROMOTE ? 2 : 1) > 192 ? 24 : 40)
+#define REGISTERS_PRODUCER                                                                         \
+    (CONSUMERS == 3 ? 32 : X_BLOCKS * SUMS * (PROMOTE ? 2 : 1) > 192 || OVERLAP ? 24 : 40)
 #define REGISTERS_CONSUMER (CONSUMERS == 3 ? 160 : REGISTERS_PRODUCER == 24 ? 240 : 232)
 /* Long statements beside so many sums: no registers are left for what could be had early. */
 #define CROWDED (ROLLED && X_BLOCKS * SUMS > 160)
@@ -68,6 +70,15 @@
 #define PIECE (OUT_LINE / OUT_BYTES) /* columns */
 #define PIECES ((Y_TILE + PIECE - 1) / PIECE)
 #define PIECE_BYTES (16 * OUT_LINE)
+
+/* What lies outside is left out when a piece is sent; other outputs and row outputs have to be told. */
+#define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
+/* Where registers are left for it, consumers that share a tile send its results beside the next one's
+ * products (overlap.cuh). */
+#define OVERLAP                                                                                    \
+    (IN_PIECES && OUT_BYTES == 2 && !SWAP && !PINGPONG && !PROMOTE && !STREAM && SPLIT == 1 &&     \
+     CLUSTER_K == 1 && !ROLLED && EVERYWHERE && !MATRIX_READS &&                                   \
+     X_BLOCKS * SUMS <= (CONSUMERS == 3 ? 80 : 128))
 
 /* Shared memory: ring, staging, barriers. Staging of pieces: two of them for every warp, one if the
  * warp copies them itself; of swapped tiles: 16 lines of 64 + 4 words for every consumer. */
