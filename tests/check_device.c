@@ -31,7 +31,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GUARD = 4096, UNIT_MAX = 4, ROWS_CHECKED = 24, SCHEDULES = 3, PROBLEMS_MAX = 16, KNOBS_MAX = 40, SETS_MAX = 256 };
+enum {
+    GUARD = 4096,
+    UNIT_MAX = 4,
+    ROWS_CHECKED = 24,
+    SCHEDULES = 3,
+    PROBLEMS_MAX = 16,
+    KNOBS_MAX = 40,
+    SETS_MAX = 256
+};
 static const uint32_t guard_pattern = 0x5ca1ab1eu, poison_pattern = 0xffffffffu;
 
 static struct {
@@ -281,7 +289,7 @@ typedef struct loaded {
     struct {
         bool encoded;
         uint8_t map[KILN_TENSOR_MAPS_MAX * 128];
-    } *maps; /* of each operand set: encoding takes longer than a small kernel */
+    } * maps; /* of each operand set: encoding takes longer than a small kernel */
 } loaded;
 
 static void unload(bench *b, loaded *l) {
@@ -949,7 +957,8 @@ static kiln_gemm gemm_of(const kiln_problem *p) {
                        .b = v.b,
                        .c = v.out,
                        .ta = v.ta,
-                       .tb = v.tb};
+                       .tb = v.tb,
+                       .fast = v.fast};
 }
 
 static void add_vendors(race *r) {
@@ -989,9 +998,9 @@ static void gather_runners(race *r, const kiln_generator *g, unit *units, int *n
         for (int i = 0; i < schedules && r->n < RUNNERS_MAX; i++) {
             unit *u = &units[*n_units];
             u->problem = *r->p;
-            if (option.n_knobs ? !changed_schedule(v, r->p, &r->b->caps, option.knobs[i],
-                                                   &u->schedule[u->n])
-                               : !candidate(v, r->p, &r->b->caps, i, &u->schedule[u->n]))
+            if (option.n_knobs
+                    ? !changed_schedule(v, r->p, &r->b->caps, option.knobs[i], &u->schedule[u->n])
+                    : !candidate(v, r->p, &r->b->caps, i, &u->schedule[u->n]))
                 continue;
             runner *x = &r->runner[r->n++];
             memset(x, 0, sizeof *x);
@@ -1019,7 +1028,8 @@ static void keep_finalists(race *r) {
     int kept = 0;
     for (int i = 0; i < r->n; i++) {
         runner *x = &r->runner[i];
-        if (x->usable && (kept < (option.n_knobs ? 3 * FINALISTS : FINALISTS) || !strncmp(x->name, "[start]", 7)))
+        if (x->usable && (kept < (option.n_knobs ? 3 * FINALISTS : FINALISTS) ||
+                          !strncmp(x->name, "[start]", 7)))
             r->runner[kept++] = *x;
         else {
             forget_batch(r, x);
@@ -1131,7 +1141,8 @@ static int usage(const char *what) {
         "usage: check_device [--target cuda|opencl:1|..] [--family F] [--variant V] [--count N]\n"
         "                    [--seed S] [--problem TEXT [--schedule TEXT]]\n"
         "       check_device --time [--target T] [--variant V] [--count N] PROBLEM...\n"
-        "       check_device --time [--target T] --variant V --knobs KNOBS [--knobs ..] PROBLEM...\n",
+        "       check_device --time [--target T] --variant V --knobs KNOBS [--knobs ..] "
+        "PROBLEM...\n",
         what);
     return 2;
 }
