@@ -275,7 +275,23 @@ static struct {
     double each[SUBJECTS]; /* seconds of a launch */
     double slower, region[1024];
     int from; /* of the journal: where the region began */
+    /* A chip whose clock follows its load: whoever runs takes `each`, but in its first `lag`
+     * seconds what the one before left: times slows[before] */
+    bool follows;
+    double lag, slows[SUBJECTS], begun;
+    int before, now;
 } clockwork;
+
+/* How much slower a launch is for what ran before it. */
+static double drag(int who) {
+    if (!clockwork.follows) return clockwork.slower;
+    if (who != clockwork.now)
+        clockwork.before = clockwork.now, clockwork.now = who, clockwork.begun = 0;
+    double factor =
+        clockwork.begun < clockwork.lag ? clockwork.slows[clockwork.before] : clockwork.slows[who];
+    clockwork.begun += clockwork.each[who] * factor;
+    return factor;
+}
 
 static const kiln_caps *looks_gpu(kiln_device *d) {
     looks(d);
@@ -292,7 +308,7 @@ static int clock_end(kiln_device *d, int region, kiln_error *e) {
     assert_in_range(region, 0, 1023);
     clockwork.region[region] = 0;
     for (int i = clockwork.from; i < n_journal; i++)
-        clockwork.region[region] += clockwork.each[journal[i].who] * clockwork.slower;
+        clockwork.region[region] += clockwork.each[journal[i].who] * drag(journal[i].who);
     n_journal = 0;
     return KILN_OK;
 }
@@ -311,6 +327,22 @@ static kiln_outcome judged(kiln_bench *b, kiln_subject *s, double best, double *
     return r.outcome;
 }
 
+static kiln_bench *open_clockwork(int n, caller c[], kiln_subject *s[]) {
+    use_target(true);
+    target.caps = looks_gpu;
+    target.begin = clock_begin, target.end = clock_end, target.seconds = clock_seconds;
+    target.sensors = NULL;
+    memset(&clockwork, 0, sizeof clockwork);
+    clockwork.slower = 1;
+    kiln_bench *b = open_bench("map rows=512 cols=512 x=f32 out=f32 : out = x", false);
+    for (int i = 0; i < n; i++) {
+        c[i] = (caller){.who = i};
+        s[i] = subject(b, &c[i], 0, 0);
+    }
+    n_journal = 0;
+    return b;
+}
+
 /* When the device takes twice as long for everything, nothing is slow for that; what is slow beside
  * the anchor still is. */
 static void test_dips_condemn_nobody(void **state) {
@@ -318,18 +350,8 @@ static void test_dips_condemn_nobody(void **state) {
     double best, median;
     caller c[3];
     kiln_subject *s[3];
-    use_target(true);
-    target.caps = looks_gpu;
-    target.begin = clock_begin, target.end = clock_end, target.seconds = clock_seconds;
-    target.sensors = NULL;
-    kiln_bench *b = open_bench("map rows=512 cols=512 x=f32 out=f32 : out = x", false);
-    clockwork.slower = 1;
+    kiln_bench *b = open_clockwork(3, c, s);
     clockwork.each[0] = clockwork.each[1] = 100e-6, clockwork.each[2] = 150e-6;
-    for (int i = 0; i < 3; i++) {
-        c[i] = (caller){.who = i};
-        s[i] = subject(b, &c[i], 0, 0);
-    }
-    n_journal = 0;
     assert_int_equal(judged(b, s[0], 0, &best), KILN_OUTCOME_OK);
     assert_true(kiln_bench_keep(b, s[0], best));
     clockwork.slower = 2;
@@ -338,6 +360,42 @@ static void test_dips_condemn_nobody(void **state) {
     assert_int_equal(judged(b, s[2], best, &median), KILN_OUTCOME_SLOW);
     kiln_subject_close(s[1]);
     kiln_subject_close(s[2]);
+    kiln_bench_close(b);
+}
+
+/* The first takes fewer cycles and draws more power: at one clock, which is whoever's, it is
+ * faster; at the clock that each leaves itself the second is. */
+static void test_clock_follows(void **state) {
+    (void)state;
+    double sample[2][9], *samples[] = {sample[0], sample[1]}, length;
+    const int rounds[] = {9, 7};
+    caller c[2];
+    kiln_subject *s[2];
+    kiln_error e = {0};
+    kiln_bench *b = open_clockwork(2, c, s);
+    clockwork.follows = true, clockwork.lag = 0.09;
+    clockwork.each[0] = 100e-6, clockwork.each[1] = 103e-6;
+    clockwork.slows[0] = 1.2, clockwork.slows[1] = 1.1;
+    for (int i = 0; i < 2; i++)
+        if (kiln_bench_pace(b, s[i], &length, &e)) fail_msg("%s", e.text);
+    n_journal = 0;
+    assert_int_equal(kiln_bench_long_rounds(b, s, 2, rounds, 0.2, samples, &e), KILN_OK);
+    for (int i = 0; i < 2; i++)
+        for (int r = 0; r < rounds[i]; r++)
+            assert_true(fabs(sample[i][r] / clockwork.each[i] / clockwork.slows[i] - 1) < 1e-6);
+    clockwork.follows = false; /* a launch that fills turns is one sample of each */
+    clockwork.each[0] = 0.7;
+    if (kiln_bench_pace(b, s[0], &length, &e)) fail_msg("%s", e.text);
+    n_journal = 0;
+    assert_int_equal(kiln_bench_long_rounds(b, s, 1, (const int[]){2}, 0.2, samples, &e), KILN_OK);
+    assert_true(fabs(sample[0][0] / 0.7 - 1) < 1e-9 && fabs(sample[0][1] / 0.7 - 1) < 1e-9);
+    clockwork.each[0] = 0; /* a driver that makes no sense is no endless loop */
+    assert_int_equal(kiln_bench_long_rounds(b, s, 1, (const int[]){2}, 0.2, samples, &e),
+                     KILN_DRIVER);
+    caps.kind = KILN_DEVICE_CPU;
+    assert_int_equal(kiln_bench_long_rounds(b, s, 1, (const int[]){2}, 0.2, samples, &e),
+                     KILN_UNSUPPORTED);
+    for (int i = 0; i < 2; i++) kiln_subject_close(s[i]);
     kiln_bench_close(b);
 }
 
@@ -508,6 +566,7 @@ int main(void) {
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_batches_are_cold),
         cmocka_unit_test(test_dips_condemn_nobody),
+        cmocka_unit_test(test_clock_follows),
         cmocka_unit_test(test_wrong_is_seen),
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_workspaces_in_turn),

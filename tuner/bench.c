@@ -21,14 +21,16 @@ enum {
     LONG_ROW = 1 << 27, /* multiplications: of such rows, 0.1 s of one core each, only one */
     REPLAYS_MAX = 256,  /* launches in one timed batch */
     LOADED_ROUNDS = 12,
+    AHEAD = 8,    /* samples of a long turn that are enqueued while one is waited for */
     REGIONS = 64, /* timed stretches that a target keeps apart */
     REFERENCES_KEPT = 4
 };
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 /* Trials follow each other, so that the chip has no time to rest; before the first it had. */
 static const double LOAD_SECONDS = 0.03, FIRST_LOAD_SECONDS = 0.5;
-static const double ANCHOR_SECONDS = 0.1; /* what takes longer would make all trials long */
-static const double SLOW = 1.3;           /* times the best: not worth more samples */
+static const double FIRST_SETTLE_SECONDS = 0.5; /* of a long turn: the chip has rested */
+static const double ANCHOR_SECONDS = 0.1;       /* what takes longer would make all trials long */
+static const double SLOW = 1.3;                 /* times the best: not worth more samples */
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
 
 /* A buffer between two guard zones. */
@@ -812,7 +814,7 @@ static double median_error(const double *samples, int n) {
 
 /* Is it timed under load? */
 static bool loads_chip(const kiln_subject *s) {
-    return s->b->caps->kind == KILN_DEVICE_GPU && !s->b->caps->shared_host && !on_host(s);
+    return kiln_bench_has_long_rounds(s->b) && !on_host(s);
 }
 
 /* Batches as kiln_bench_rounds wants them, of a subject that is warm and takes about `once`. */
@@ -944,19 +946,73 @@ static int fly(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds, 
     return status;
 }
 
+/* Makes all ready. Returns the number of rounds; negative: failed. host: one of them runs there. */
+static int begin_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds, bool *host,
+                        kiln_error *e) {
+    int most = 0;
+    if (n < 1 || n > REGIONS) return kiln_fail(e, KILN_BAD_INPUT, "%d subjects in a round", n);
+    *host = b->caps->shared_host;
+    for (int i = 0; i < n; i++) {
+        *host |= on_host(s[i]);
+        if (rounds[i] > most) most = rounds[i];
+        if (ready(s[i], e)) return e->status;
+    }
+    return most;
+}
+
 int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
                       double *const *samples, kiln_error *e) {
-    bool host = b->caps->shared_host;
-    int most = 0, status = KILN_OK;
-    if (n < 1 || n > REGIONS) return kiln_fail(e, KILN_BAD_INPUT, "%d subjects in a round", n);
-    for (int i = 0; i < n && !status; i++) {
-        host |= on_host(s[i]);
-        if (rounds[i] > most) most = rounds[i];
-        status = ready(s[i], e);
-    }
+    bool host;
+    int most = begin_rounds(b, s, n, rounds, &host, e), status = most < 0 ? most : KILN_OK;
     if (host && !status) return rounds_one_by_one(b, s, n, rounds, most, samples, e);
     for (int from = 0, step = REGIONS / n; from < most && !status; from += step)
         status = fly(b, s, n, rounds, from, from + step < most ? from + step : most, samples, e);
+    return status;
+}
+
+/* A turn of one subject, enqueued without a pause: the time of one execution in the `counted`
+ * seconds behind the first `settle`, or in one sample, whichever is longer. */
+static int take_turn(kiln_bench *b, kiln_subject *s, double settle, double counted, double *mean,
+                     kiln_error *e) {
+    double past = 0, last = 0, sum = 0;
+    int64_t begun = 0, ended = 0, summed = 0;
+    int status =
+        enqueue_sample(s, e); /* the first that is timed must find the device at work, too */
+    while (!status && sum < counted) {
+        while (!status &&
+               (begun == ended || (begun < ended + AHEAD &&
+                                   past + (double)(begun - ended) * last < settle + counted)))
+            status = enqueue_timed(s, (int)(begun++ % REGIONS), e);
+        last = status ? 0 : b->target->seconds(b->device, (int)(ended++ % REGIONS), e);
+        if (status || last < 0) return e->status;
+        if (!(last > 0))
+            return kiln_fail(e, KILN_DRIVER, "the driver says that a kernel took %g s", last);
+        if (past >= settle) sum += last, summed++;
+        past += last;
+    }
+    if (!status) *mean = sum / (double)summed / s->batch;
+    return status;
+}
+
+bool kiln_bench_has_long_rounds(const kiln_bench *b) {
+    return b->caps->kind == KILN_DEVICE_GPU && !b->caps->shared_host;
+}
+
+int kiln_bench_long_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
+                           double turn_seconds, double *const *samples, kiln_error *e) {
+    bool host;
+    int most = begin_rounds(b, s, n, rounds, &host, e), status = most < 0 ? most : KILN_OK;
+    double settle =
+        turn_seconds / 2 > FIRST_SETTLE_SECONDS ? turn_seconds / 2 : FIRST_SETTLE_SECONDS;
+    if (!status && (host || !kiln_bench_has_long_rounds(b)))
+        return kiln_fail(e, KILN_UNSUPPORTED, "long rounds are for GPUs");
+    for (int round = 0; round < most; round++)
+        for (int i = 0; i < n && !status; i++) {
+            int k = turn(round, i, n);
+            if (round >= rounds[k]) continue;
+            status = take_turn(b, s[k], settle, turn_seconds / 2, &samples[k][round], e);
+            settle = turn_seconds / 2;
+        }
     return status;
 }
 

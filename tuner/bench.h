@@ -73,12 +73,22 @@ double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e);
  * some 400 microseconds, and all operand sets where the same batch is replayed. *seconds receives
  * about how long a sample takes. */
 int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error *e);
-/* Rounds in which every subject has its turn, in an order that rotates and reverses; subject i
- * takes part in the first rounds[i]. Where nothing runs on the host, rounds are enqueued ahead, so
- * that the device never waits for the host between a subject and the next. samples[i][round]
- * receives seconds per execution. */
+/* Rounds in which every subject has its turn, a sample, in an order that rotates and reverses;
+ * subject i takes part in the first rounds[i]. Where nothing runs on the host, rounds are enqueued
+ * ahead, so that the device never waits for the host between a subject and the next.
+ * samples[i][round] receives seconds per execution.
+ *
+ * A GPU at its power cap cannot move its clock within such a round: all of them share one, whoever
+ * draws the power. What they tell is the ratio of clock cycles, to a thousandth. */
 int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
                       double *const *samples, kiln_error *e);
+/* Rounds on a GPU in which a turn lasts turn_seconds, and the second half of it counts: long
+ * enough, from 0.2 s on, for the clock to be what the subject's own power leaves, as where a kernel
+ * is run in a loop. The clock hunts by some percent: a thousandth it does not tell.
+ * KILN_UNSUPPORTED elsewhere, and where a subject runs on the host. */
+int kiln_bench_long_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
+                           double turn_seconds, double *const *samples, kiln_error *e);
+bool kiln_bench_has_long_rounds(const kiln_bench *b);
 
 /* Device-to-device copy, bytes read plus written per second: the ceiling of memory-bound work. */
 double kiln_bench_copy(const kiln_target *target, kiln_device *device, int64_t bytes,

@@ -70,8 +70,11 @@ static const char help[] =
     "ours\n"
     "                 (an earlier release, another search); never counted as the fastest vendor\n"
     "  --seconds T    of interleaved rounds for each problem (default 0.3)\n"
+    "  --alone T      on a GPU also 7 rounds in which each side runs for T seconds (0.2 to 60)\n"
+    "                 by itself: at a power cap the clock is then what its own power leaves\n"
     "  --json         one JSON object a line: head, problems, summary\n"
-    "  Beside a matmul with statements, the row \"product\" is the library's own kernel for the same\n"
+    "  Beside a matmul with statements, the row \"product\" is the library's own kernel for the "
+    "same\n"
     "  product without them, where it was tuned for it.\n"
     "\n"
     "options of tune replay, besides --strategy --seed; SPACE: CSV, Kernel Tuner's cache, T4 "
@@ -82,14 +85,18 @@ static const char help[] =
     "  --stop         a run ends once it is within 1 % of the best: quicker, the table's shares "
     "stay\n"
     "  --transfer     the same kernel's recordings on other devices as the prior\n"
-    "  --mislead[=H]  the same, made ignorant: what a source that knows nothing costs. H: shuffled\n"
+    "  --mislead[=H]  the same, made ignorant: what a source that knows nothing costs. H: "
+    "shuffled\n"
     "                 (default; among the points) or invented (as regular as another kernel's)\n"
-    "  --prior P      estimate (default: our records get their kernels' estimates and starts, as in "
+    "  --prior P      estimate (default: our records get their kernels' estimates and starts, as "
+    "in "
     "a\n"
     "                 session), model (and a model of the file's other problems) or none\n"
-    "  --sizes C      SPACE: CSV of many problems, a few configurations each; C is the first column "
+    "  --sizes C      SPACE: CSV of many problems, a few configurations each; C is the first "
+    "column "
     "of the\n"
-    "                 configuration. Instead of strategies: how well a model of other sizes chooses\n"
+    "                 configuration. Instead of strategies: how well a model of other sizes "
+    "chooses\n"
     "  --curves FILE  best so far against evaluations, with quartiles, for gnuplot\n"
     "\n"
     "A session can be stopped at any time (Ctrl-C, kill): nothing measured is lost, and the same\n"
@@ -134,7 +141,7 @@ static void catch_signals(void) {
 typedef struct options {
     kiln_session_options session;
     const char *suite, *output, *dump, *schedule, *library, *against;
-    double seconds;
+    double seconds, alone;
     bool json, bandwidth, transfer, help;
     bool no_prior, model, stop; /* replay */
     enum kiln_mislead mislead;
@@ -211,7 +218,8 @@ enum {
     OPT_CURVES,
     OPT_LIBRARY,
     OPT_AGAINST,
-    OPT_SECONDS
+    OPT_SECONDS,
+    OPT_ALONE
 };
 
 static int set_option(options *o, int which, const char *arg) {
@@ -292,7 +300,8 @@ static int set_option(options *o, int which, const char *arg) {
         if (arg && strcmp(arg, "shuffled") && strcmp(arg, "invented"))
             return usage("--mislead is shuffled or invented, not", arg);
         o->transfer = true;
-        o->mislead = arg && !strcmp(arg, "invented") ? KILN_MISLEAD_INVENTED : KILN_MISLEAD_SHUFFLED;
+        o->mislead =
+            arg && !strcmp(arg, "invented") ? KILN_MISLEAD_INVENTED : KILN_MISLEAD_SHUFFLED;
         return 0;
     case OPT_SIZES:
         o->sizes = arg;
@@ -318,6 +327,10 @@ static int set_option(options *o, int which, const char *arg) {
     case OPT_SECONDS:
         if (!parse_seconds(arg, &o->seconds) || o->seconds > 600)
             return usage("--seconds takes a time up to 10m, not", arg);
+        return 0;
+    case OPT_ALONE:
+        if (!parse_seconds(arg, &o->alone) || o->alone < 0.2 || o->alone > 60)
+            return usage("--alone takes a time from 0.2 to 60 seconds, not", arg);
         return 0;
     case 'o':
         o->output = arg;
@@ -359,6 +372,7 @@ static int parse_options(int argc, char **argv, options *o) {
                                           {"library", 1, 0, OPT_LIBRARY},
                                           {"against", 1, 0, OPT_AGAINST},
                                           {"seconds", 1, 0, OPT_SECONDS},
+                                          {"alone", 1, 0, OPT_ALONE},
                                           {"help", 0, 0, 'h'},
                                           {0, 0, 0, 0}};
     *o = (options){.session = {.device = "auto",
@@ -596,6 +610,10 @@ static int bench(const options *o, kiln_arena *arena, kiln_error *e) {
     if (!status && o->against) status = kiln_versus_check(o->against, e);
     if (!status) status = kiln_device_choose(o->session.device, &target, &caps, &why, e);
     kiln_text_free(&why);
+    if (!status && o->alone > 0 && (caps.kind != KILN_DEVICE_GPU || caps.shared_host))
+        status = kiln_fail(
+            e, KILN_BAD_INPUT,
+            "--alone is for a GPU, whose clock follows its load: leave it out for %s", caps.name);
     if (!status) status = bench_problems(o, &caps, arena, &suite, e);
     if (!status && !o->library) status = bench_emit(o, &suite, made, e);
     snprintf(store, sizeof store, "%s%s",
@@ -606,6 +624,7 @@ static int bench(const options *o, kiln_arena *arena, kiln_error *e) {
                              .against = o->against,
                              .caps = &caps,
                              .seconds = o->seconds,
+                             .alone = o->alone,
                              .seed = o->session.seed,
                              .hot = o->session.hot,
                              .vendors = o->session.vendors,
@@ -970,8 +989,7 @@ static int replay(const options *o, kiln_recording *const *all, int n, const kil
 
 static int across_sizes(const options *o, kiln_error *e) {
     kiln_text table = {0};
-    int status =
-        kiln_sizes_table((const char *const *)o->words, o->n_words, o->sizes, &table, e);
+    int status = kiln_sizes_table((const char *const *)o->words, o->n_words, o->sizes, &table, e);
     if (!status) fputs(kiln_text_get(&table), stdout);
     kiln_text_free(&table);
     return status;

@@ -23,6 +23,7 @@ typedef struct standing {
     const char *role; /* "against" (the other library), "product"; NULL: a vendor */
     double median, p05, p95;
     kiln_ratio ratio; /* its time over ours; 0 when it did not run, or not right */
+    kiln_ratio alone; /* the same in long rounds; 0 without them */
 } standing;
 
 typedef struct outcome {
@@ -108,14 +109,15 @@ static json_t *make_request(const run *r, int i, bool against) {
     if (against)
         json_array_append_new(libraries,
                               json_pack("{s:s, s:s}", "name", r->against, "path", o->against));
-    return json_pack("{s:s, s:o, s:s, s:f, s:I, s:b, s:b}", "do", "versus", "libraries", libraries,
-                     "problem", r->suite->problem[i], "seconds", o->seconds, "seed",
-                     (json_int_t)o->seed, "hot", o->hot, "vendors", o->vendors);
+    return json_pack("{s:s, s:o, s:s, s:f, s:f, s:I, s:b, s:b}", "do", "versus", "libraries",
+                     libraries, "problem", r->suite->problem[i], "seconds", o->seconds, "alone",
+                     o->alone, "seed", (json_int_t)o->seed, "hot", o->hot, "vendors", o->vendors);
 }
 
 static int send_request(run *r, int i, bool against, kiln_error *e) {
     json_t *request = make_request(r, i, against);
-    int status = request ? kiln_worker_send(&r->worker, request, PATIENCE + 30 * r->o->seconds, e)
+    int status = request ? kiln_worker_send(&r->worker, request,
+                                            PATIENCE + 30 * r->o->seconds + 100 * r->o->alone, e)
                          : kiln_fail(e, KILN_NO_MEMORY, "no memory for a request");
     json_decref(request);
     return status;
@@ -194,8 +196,8 @@ static json_t *take_reply(run *r, int i, kiln_error *e) {
 
 /* ---------------------------------------------------------------- figures */
 
-static int take_samples(const json_t *side, double sample[SAMPLES]) {
-    const json_t *rounds = json_object_get(side, "rounds");
+static int take_samples(const json_t *side, const char *key, double sample[SAMPLES]) {
+    const json_t *rounds = json_object_get(side, key);
     int n = (int)json_array_size(rounds);
     if (n > SAMPLES) n = SAMPLES;
     for (int i = 0; i < n; i++) sample[i] = json_number_value(json_array_get(rounds, (size_t)i));
@@ -214,22 +216,29 @@ static const char *role_of(const run *r, const json_t *side, int i) {
     return !strcmp(word(side, "name"), "product") ? "product" : NULL;
 }
 
-/* Times of each side, and the others' ratios to ours in the rounds that both were in. */
-static void stand(run *r, outcome *x, const json_t *reply) {
+/* The ratio in the rounds that both were in. */
+static kiln_ratio compare(const run *r, const json_t *ours, const json_t *other, const char *key) {
     double a[SAMPLES], b[SAMPLES];
-    int n_ours = take_samples(side_of(reply, 0), a);
+    int n = take_samples(ours, key, a), m = take_samples(other, key, b);
+    return kiln_paired_ratio(a, b, m < n ? m : n, r->o->seed);
+}
+
+/* Times of each side, and the others' ratios to ours. */
+static void stand(run *r, outcome *x, const json_t *reply) {
+    double sample[SAMPLES];
+    const json_t *ours = side_of(reply, 0);
     x->ours = (standing){.name = "kiln"};
-    spread(&x->ours, a, n_ours);
+    spread(&x->ours, sample, take_samples(ours, "rounds", sample));
     x->n = 0;
     for (const json_t *side; x->n < OTHERS_MAX && (side = side_of(reply, x->n + 1));) {
         const char *role = role_of(r, side, x->n);
         standing *s = &x->other[x->n++];
-        int n = take_samples(side, b);
+        int n = take_samples(side, "rounds", sample);
         *s = (standing){.name = kiln_arena_strdup(&r->arena, word(side, "name")), .role = role};
-        if (n > n_ours) n = n_ours;
         if (n < 1 || is_wrong(side)) continue;
-        spread(s, b, n);
-        s->ratio = kiln_paired_ratio(a, b, n, r->o->seed);
+        spread(s, sample, n);
+        s->ratio = compare(r, ours, side, "rounds");
+        s->alone = compare(r, ours, side, "long_rounds");
     }
 }
 
@@ -282,6 +291,9 @@ static void print_other(const run *r, kiln_text *t, const kiln_problem *p, const
     }
     print_rate(r, t, p, s->median);
     kiln_text_printf(t, "  %.3f [%.3f, %.3f]", s->ratio.median, s->ratio.low, s->ratio.high);
+    if (s->alone.median > 0)
+        kiln_text_printf(t, "  alone %.3f [%.3f, %.3f]", s->alone.median, s->alone.low,
+                         s->alone.high);
     if (s->role)
         print_choice(t, side);
     else
@@ -329,6 +341,11 @@ static json_t *other_json(const standing *s, const json_t *side) {
     json_t *j = json_pack("{s:s, s:f, s:f, s:f}", "name", s->name, "ratio", s->ratio.median, "low",
                           s->ratio.low, "high", s->ratio.high);
     json_object_update_new(j, times_json(s, side));
+    if (s->alone.median > 0)
+        json_object_set_new(j, "alone",
+                            json_pack("{s:f, s:f, s:f, s:i}", "ratio", s->alone.median, "low",
+                                      s->alone.low, "high", s->alone.high, "rounds",
+                                      (int)json_array_size(json_object_get(side, "long_rounds"))));
     if (s->role)
         keep(j, side, of_library);
     else
@@ -420,39 +437,46 @@ static void count(tally *t, double ratio, const char *at) {
 }
 
 /* name NULL: the fastest of the vendors in each problem, which ours must beat. */
-static double ratio_of(const outcome *x, const char *name) {
+static double ratio_of(const outcome *x, const char *name, bool alone) {
     double best = 0;
     for (int i = 0; i < x->n; i++) {
         const standing *s = &x->other[i];
-        double ratio = s->ratio.median;
+        double ratio = alone ? s->alone.median : s->ratio.median;
         if (name ? strcmp(name, s->name) != 0 : s->role != NULL) continue;
         if (ratio > 0 && (best <= 0 || ratio < best)) best = ratio;
     }
     return best;
 }
 
+static double mean_of(const tally *t) { return exp(t->logs / t->n); }
+
 static void print_tally(const run *r, const char *group, const char *name, const tally *t,
-                        kiln_text *out) {
-    double mean = exp(t->logs / t->n);
-    if (r->o->json)
-        print_line(out, json_pack("{s:s, s:s, s:i, s:f, s:f, s:s}", "summary", group, "vendor",
-                                  name, "problems", t->n, "geomean", mean, "worst", t->worst,
-                                  "worst_problem", t->at));
-    else
-        kiln_text_printf(out, "%-16s %-15s %8d %8.3f %8.3f  %s\n", group, name, t->n, mean,
-                         t->worst, t->at);
+                        const tally *alone, kiln_text *out) {
+    if (!r->o->json) {
+        kiln_text_printf(out, "%-16s %-15s %8d %8.3f %8.3f", group, name, t->n, mean_of(t),
+                         t->worst);
+        if (alone->n) kiln_text_printf(out, " %8.3f", mean_of(alone));
+        kiln_text_printf(out, "  %s\n", t->at);
+        return;
+    }
+    json_t *j =
+        json_pack("{s:s, s:s, s:i, s:f, s:f, s:s}", "summary", group, "vendor", name, "problems",
+                  t->n, "geomean", mean_of(t), "worst", t->worst, "worst_problem", t->at);
+    if (alone->n) json_object_set_new(j, "alone", json_real(mean_of(alone)));
+    print_line(out, j);
 }
 
 /* group NULL: all of them. name NULL: the fastest vendor. */
 static bool tally_up(const run *r, const char *group, const char *name, kiln_text *out) {
-    tally t = {0};
+    tally t = {0}, alone = {0};
     for (int i = 0; i < r->suite->n; i++) {
         const outcome *x = &r->outcome[i];
-        if (x->measured && (!group || !strcmp(group, x->group)))
-            count(&t, ratio_of(x, name), x->problem);
+        if (!x->measured || (group && strcmp(group, x->group))) continue;
+        count(&t, ratio_of(x, name, false), x->problem);
+        count(&alone, ratio_of(x, name, true), x->problem);
     }
     if (!t.n) return false;
-    print_tally(r, !group ? "all" : *group ? group : "-", name ? name : "fastest", &t, out);
+    print_tally(r, !group ? "all" : *group ? group : "-", name ? name : "fastest", &t, &alone, out);
     return true;
 }
 
@@ -480,8 +504,8 @@ static void summarise(const run *r) {
         if (first_of_group(r, i)) groups++, tally_group(r, r->outcome[i].group, &t);
     if (groups > 1) tally_group(r, NULL, &t);
     if (t.size && !r->o->json)
-        printf("\n%-16s %-15s %8s %8s %8s  %s\n", "group", "versus", "problems", "geomean", "worst",
-               "(its time over ours)");
+        printf("\n%-16s %-15s %8s %8s %8s%s  %s\n", "group", "versus", "problems", "geomean",
+               "worst", r->o->alone > 0 ? "    alone" : "", "(its time over ours)");
     put(&t);
 }
 

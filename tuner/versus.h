@@ -3,8 +3,12 @@
  *
  * A measuring worker per command holds the device, the library and one problem at a time:
  * versus_measure.c is its side, versus.c the tuner's. For each problem ours is verified, warmed up,
- * measured in rounds in which everybody has a turn (kiln_bench_rounds), and verified again. So is
- * the other library's kernel; where either is wrong, ours is measured again without it.
+ * measured in rounds in which everybody has a turn, and verified again. So is the other library's
+ * kernel; where either is wrong, ours is measured again without it.
+ *
+ * In these rounds all sides share a GPU's clock, and what the ratio tells is cycles. Long rounds
+ * (kiln_bench_long_rounds), on request, tell what each takes at the clock that its own power
+ * leaves: "alone".
  *
  * Vendors have only plain matmul. Beside a matmul with statements stands "product", our library's
  * kernel for the same product without them, on the same operands: it shows what they cost. It is
@@ -21,6 +25,7 @@ typedef struct kiln_versus_options {
     const char *against; /* path of another one, or NULL */
     const kiln_caps *caps;
     double seconds; /* of rounds for each problem */
+    double alone;   /* of a turn of each side in 7 long rounds, on a GPU; 0: none */
     uint64_t seed;
     bool hot, vendors;
     bool json; /* one JSON object a line instead of the text */
@@ -40,10 +45,11 @@ int kiln_versus_problems(const char *library, const kiln_caps *caps, kiln_arena 
 int kiln_versus_run(const kiln_versus_options *o, const kiln_suite *suite, kiln_error *e);
 
 /* The worker's side.
- * request  {"do":"versus", "libraries":[{"name", "path"}], "problem", "seconds", "seed", "hot",
- *           "vendors"}
+ * request  {"do":"versus", "libraries":[{"name", "path"}], "problem", "seconds", "alone", "seed",
+ *           "hot", "vendors"}
  * reply    {"status", "error", "sets", "clock_mhz", "power_w",
- *           "sides":[{"name", "describe", "refused", "doubt", "batch", "rounds":[seconds]}]}
+ *           "sides":[{"name", "describe", "refused", "doubt", "batch", "rounds":[seconds],
+ *                     "long_rounds":[seconds]}]}
  * The libraries come first, ours before the other; the side of one that takes part has "choice",
  * "reason", "variant", "schedule", "kernel", "outcome", "detail" and "error_bound", too. Then the
  * vendors, then "product", which has the first five of these. No rounds where a library's kernel is

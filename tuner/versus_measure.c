@@ -10,7 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIBRARIES = 2, SIDES_MAX = 8, ROUNDS_LEAST = 11, ROUNDS_MOST = 201, ROUNDS_SLOW = 5 };
+enum {
+    LIBRARIES = 2,
+    SIDES_MAX = 8,
+    ROUNDS_LEAST = 11,
+    ROUNDS_MOST = 201,
+    ROUNDS_SLOW = 5,
+    LONG_ROUNDS = 7,
+    LONG_SLOW = 3
+};
 
 /* The libraries, ours first, on one device and stream: ours opens it, the other one joins. They
  * live as long as the worker. */
@@ -30,8 +38,8 @@ typedef struct side {
     kiln_record record; /* of its verification */
     kiln_subject *subject;
     double seconds; /* of a sample */
-    int rounds;
-    double sample[ROUNDS_MOST];
+    int rounds, long_rounds;
+    double sample[ROUNDS_MOST], long_sample[LONG_ROUNDS];
 } side;
 
 /* One problem in work. Its first sides are the libraries', and its last is the product's. */
@@ -208,7 +216,7 @@ static int enter_product(match *m, kiln_error *e) {
 
 /* Those that run, warmed up; how many rounds fit into the time, and fewer for one that is far
  * slower: everybody waits for it. */
-static int pace(match *m, double seconds, kiln_error *e) {
+static int pace(match *m, double seconds, bool long_ones, kiln_error *e) {
     double round = 0, ours = 0;
     for (int i = 0; i < m->n; i++) {
         side *s = &m->side[i];
@@ -218,8 +226,10 @@ static int pace(match *m, double seconds, kiln_error *e) {
         if (status) return status;
         once = s->seconds / kiln_subject_batch(s->subject);
         if (!i) ours = once;
-        s->rounds = once > 4 * ours ? ROUNDS_SLOW : ROUNDS_MOST;
-        if (s->rounds == ROUNDS_MOST) round += s->seconds;
+        bool slow = once > 4 * ours;
+        s->rounds = slow ? ROUNDS_SLOW : ROUNDS_MOST;
+        if (long_ones) s->long_rounds = slow ? LONG_SLOW : LONG_ROUNDS;
+        if (!slow) round += s->seconds;
     }
     double fit = seconds / round;
     int most = fit > ROUNDS_MOST ? ROUNDS_MOST : fit < ROUNDS_LEAST ? ROUNDS_LEAST : (int)fit;
@@ -228,17 +238,21 @@ static int pace(match *m, double seconds, kiln_error *e) {
     return KILN_OK;
 }
 
-static int run_rounds(match *m, kiln_error *e) {
+/* Long rounds first: behind them the device is warm. */
+static int run_rounds(match *m, double alone, kiln_error *e) {
     kiln_subject *subject[SIDES_MAX];
-    double *sample[SIDES_MAX];
-    int rounds[SIDES_MAX], n = 0;
+    double *sample[SIDES_MAX], *long_sample[SIDES_MAX];
+    int rounds[SIDES_MAX], long_rounds[SIDES_MAX], n = 0, status = KILN_OK;
     for (int i = 0; i < m->n; i++) {
-        if (!m->side[i].subject) continue;
-        subject[n] = m->side[i].subject;
-        sample[n] = m->side[i].sample;
-        rounds[n++] = m->side[i].rounds;
+        side *s = &m->side[i];
+        if (!s->subject) continue;
+        subject[n] = s->subject;
+        sample[n] = s->sample, long_sample[n] = s->long_sample;
+        rounds[n] = s->rounds, long_rounds[n++] = s->long_rounds;
     }
-    int status = kiln_bench_rounds(m->bench, subject, n, rounds, sample, e);
+    if (alone > 0)
+        status = kiln_bench_long_rounds(m->bench, subject, n, long_rounds, alone, long_sample, e);
+    if (!status) status = kiln_bench_rounds(m->bench, subject, n, rounds, sample, e);
     const kiln_target *t = m->c->target;
     if (!t->sensors || t->sensors(shelves[0].context->device, &m->sensors))
         m->sensors = (kiln_sensors){-1, -1, -1, -1, ""};
@@ -250,13 +264,15 @@ static int run_rounds(match *m, kiln_error *e) {
  * anywhere. */
 static int measure(match *m, json_t *request, kiln_error *e) {
     double seconds = json_number_value(json_object_get(request, "seconds"));
+    double alone = json_number_value(json_object_get(request, "alone"));
+    if (!kiln_bench_has_long_rounds(m->bench)) alone = 0;
     int status = KILN_OK;
     for (int i = 0; i < m->n && !status; i++) status = enter_library(m, &m->side[i], e);
     if (status || !verify_libraries(m)) return status;
     if (json_is_true(json_object_get(request, "vendors"))) enter_vendors(m);
     status = enter_product(m, e);
-    if (!status) status = pace(m, seconds, e);
-    if (!status) status = run_rounds(m, e);
+    if (!status) status = pace(m, seconds, alone > 0, e);
+    if (!status) status = run_rounds(m, alone, e);
     if (!status) verify_libraries(m);
     return status;
 }
@@ -285,13 +301,19 @@ static json_t *verdict_reply(const side *s) {
                      s->record.detail, "error_bound", s->record.error_bound);
 }
 
+static json_t *samples_reply(const double *sample, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_real(sample[i]));
+    return list;
+}
+
 static json_t *side_reply(const side *s) {
-    json_t *rounds = json_array();
-    for (int i = 0; i < s->rounds; i++) json_array_append_new(rounds, json_real(s->sample[i]));
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "name", s->name, "describe",
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:o}", "name", s->name, "describe",
                           s->describe ? s->describe : "", "refused", s->refused ? s->refused : "",
                           "doubt", s->doubt ? s->doubt : "", "batch",
-                          s->subject ? kiln_subject_batch(s->subject) : 0, "rounds", rounds);
+                          s->subject ? kiln_subject_batch(s->subject) : 0, "rounds",
+                          samples_reply(s->sample, s->rounds), "long_rounds",
+                          samples_reply(s->long_sample, s->long_rounds));
     if (s->plan && !s->refused) json_object_update_new(j, choice_reply(s));
     if (s->library && !s->refused) json_object_update_new(j, verdict_reply(s));
     return j;
