@@ -18,7 +18,7 @@
 /* One algorithm of a family. */
 typedef struct kiln_variant {
     const char *name, *help;
-    int revision; /* raised whenever geometry or arguments change: libraries store it */
+    int revision;           /* raised whenever geometry or arguments change: libraries store it */
     const kiln_knob *knobs; /* ends with a NULL name */
     /* Is the schedule legal for this problem, with these sizes, on this device? If not, `why`
      * (when not NULL) receives one sentence with the numbers in it. Cheap: called for every point
@@ -32,16 +32,16 @@ typedef struct kiln_variant {
 
 typedef struct kiln_family {
     const char *name, *help;
-    const kiln_key *keys;                 /* ends with a NULL name */
-    const char *axis[KILN_AXES_MAX + 1];  /* of statements, slowest first; NULL-terminated */
-    const char *result;                   /* name of RESULT in statements, or NULL */
-    const char *statements;               /* default statements ("out = acc"), or NULL: required */
+    const kiln_key *keys;                /* ends with a NULL name */
+    const char *axis[KILN_AXES_MAX + 1]; /* of statements, slowest first; NULL-terminated */
+    const char *result;                  /* name of RESULT in statements, or NULL */
+    const char *statements;              /* default statements ("out = acc"), or NULL: required */
     /* Lists the operands that come from the keys (a, b, out), before statements are parsed. */
     int (*operands)(kiln_problem *p, kiln_error *e);
     /* Gives rows, cols, ld, batch and batch_stride to every operand from the sizes; checks that
      * keys fit together. Called after parsing and after every resize. */
     int (*shape)(kiln_problem *p, kiln_error *e);
-    const kiln_variant *const *variants;  /* NULL-terminated; the first legal one is the default */
+    const kiln_variant *const *variants; /* NULL-terminated; the first legal one is the default */
 } kiln_family;
 
 extern const kiln_family *const kiln_families[]; /* NULL-terminated; generated */
@@ -68,6 +68,10 @@ typedef struct kiln_variant_generator {
     /* NULL, or seconds that a legal schedule should take, from arithmetic and bytes alone: ranks
      * schedules before any is measured. NaN: no opinion. */
     double (*estimate)(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s);
+    /* How much longer it takes for the power it draws, where a power cap sets the clock: 1 for the
+     * least thinkable, to tell schedules of the same cycles apart. NULL or 0: nothing is
+     * known. */
+    double (*power)(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s);
 } kiln_variant_generator;
 
 typedef struct kiln_generator {

@@ -76,7 +76,8 @@ static void test_ratio(void **state) {
     for (int i = 0; i < ROUNDS; i++) a[i] = 1 + uniform(), b[i] = 1.25 * a[i];
     kiln_ratio r = kiln_paired_ratio(a, b, ROUNDS, 1);
     /* paired: what the rounds have in common is no noise */
-    assert_true(fabs(r.median - 1.25) < 1e-12 && fabs(r.low - 1.25) < 1e-12 && fabs(r.high - 1.25) < 1e-12);
+    assert_true(fabs(r.median - 1.25) < 1e-12 && fabs(r.low - 1.25) < 1e-12 &&
+                fabs(r.high - 1.25) < 1e-12);
     for (int i = 0; i < ROUNDS; i++) b[i] = a[i] * (1.25 + 0.05 * normal());
     r = kiln_paired_ratio(a, b, ROUNDS, 1);
     assert_true(r.low <= r.median && r.median <= r.high && r.low < r.high);
@@ -103,7 +104,8 @@ static void test_interval(void **state) {
         kiln_ratio r = kiln_paired_ratio(a, b, ROUNDS, (uint64_t)d);
         covered += r.low <= 1.1 && 1.1 <= r.high;
     }
-    printf("the 95 %% interval held the truth in %.1f %% of %d draws\n", 100.0 * covered / DRAWS, DRAWS);
+    printf("the 95 %% interval held the truth in %.1f %% of %d draws\n", 100.0 * covered / DRAWS,
+           DRAWS);
     assert_true(covered > 0.85 * DRAWS && covered < DRAWS);
 }
 
@@ -121,7 +123,8 @@ static void test_clear_winner(void **state) {
     }
 }
 
-/* As fast as each other: less workspace, then less shared memory, then the schedule's text. */
+/* As fast as each other: less workspace, then less power, then less shared memory, then the
+ * schedule's text. */
 static void test_ties(void **state) {
     static const double mean[FIELD] = {1.0006, 1.000, 1.0012, 1.0009, 1.5, 1.6};
     (void)state;
@@ -134,13 +137,15 @@ static void test_ties(void **state) {
         x.f[0].shared_bytes = x.f[1].shared_bytes = x.f[2].shared_bytes = 4096;
         x.f[3].shared_bytes = 2048;
         assert_int_equal(kiln_finals_choose(x.f, FIELD, ROUNDS, 1, NULL), 3);
+        for (int i = 0; i < FIELD; i++) x.f[i].power = i == 1 ? 1.1 : 1.2;
+        assert_int_equal(kiln_finals_choose(x.f, FIELD, ROUNDS, 1, NULL), 1);
         x.f[0].workspace_bytes = x.f[1].workspace_bytes = x.f[3].workspace_bytes = 64;
         assert_int_equal(kiln_finals_choose(x.f, FIELD, ROUNDS, 1, NULL), 2);
     }
 }
 
-/* Noise decides nothing: who is a little ahead in one run and behind in the next wins neither time by
- * that. */
+/* Noise decides nothing: who is a little ahead in one run and behind in the next wins neither time
+ * by that. */
 static void test_noise(void **state) {
     static const double mean[2] = {1.001, 1.000};
     int first = 0;
@@ -185,7 +190,8 @@ static void test_any_order(void **state) {
             for (int i = 0; i < FIELD; i++) other[i] = x.f[order[i]];
             int again = kiln_finals_choose(other, FIELD, ROUNDS, 7, NULL);
             if (strcmp(other[again].schedule, x.f[winner].schedule))
-                fail_msg("draw %d: %s, but %s in another order", d, x.f[winner].schedule, other[again].schedule);
+                fail_msg("draw %d: %s, but %s in another order", d, x.f[winner].schedule,
+                         other[again].schedule);
         }
     }
 }
@@ -204,10 +210,10 @@ int main(void) {
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     printf("KILN_TEST_SEED=%llu\n", (unsigned long long)seed);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantile), cmocka_unit_test(test_quantile_of_many),
-        cmocka_unit_test(test_ratio),    cmocka_unit_test(test_interval),
+        cmocka_unit_test(test_quantile),     cmocka_unit_test(test_quantile_of_many),
+        cmocka_unit_test(test_ratio),        cmocka_unit_test(test_interval),
         cmocka_unit_test(test_clear_winner), cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_noise),    cmocka_unit_test(test_any_order),
+        cmocka_unit_test(test_noise),        cmocka_unit_test(test_any_order),
         cmocka_unit_test(test_one),
     };
     return cmocka_run_group_tests_name("finals", tests, NULL, NULL);

@@ -234,6 +234,12 @@ double kiln_candidates_estimate(const kiln_candidates *c, int64_t point) {
     return estimate(c, &c->schedule[point]);
 }
 
+double kiln_candidates_power(const kiln_candidates *c, int64_t point) {
+    const kiln_schedule *s = &c->schedule[point];
+    const kiln_variant_generator *g = kiln_variant_generator_of(s->variant);
+    return g->power ? g->power(c->problem, c->caps, s) : 0;
+}
+
 static double prior(void *context, int64_t point) {
     return kiln_candidates_estimate(context, point);
 }
@@ -256,7 +262,9 @@ static bool any_estimate(const kiln_candidates *c) {
 kiln_search_space kiln_candidates_space(kiln_candidates *c) {
     bool estimated = any_estimate(c);
     return (kiln_search_space){.n = c->n,
-                               .prior = estimated ? prior : c->foresight ? slowdown : NULL,
+                               .prior = estimated      ? prior
+                                        : c->foresight ? slowdown
+                                                       : NULL,
                                .n_opinions = estimated && c->foresight ? 2 : 0,
                                .opinion = opinion,
                                .n_features = c->n_features,

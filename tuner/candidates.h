@@ -19,7 +19,7 @@ typedef struct kiln_candidates {
     kiln_space space[KILN_VARIANTS_MAX];
     int n_starts;
     int64_t start[KILN_VARIANTS_MAX * 2 + 1]; /* the variants' start schedules, the generic one */
-    int32_t *table;                       /* open addressing: hash of a schedule -> point */
+    int32_t *table;                           /* open addressing: hash of a schedule -> point */
     int64_t table_size;
     kiln_foresight *foresight; /* the shipped model's, NULL: it knows nothing of this device */
     struct kiln_features *layout;
@@ -35,6 +35,8 @@ int kiln_candidates_open(kiln_candidates *c, const kiln_problem *p, const kiln_c
 void kiln_candidates_close(kiln_candidates *c);
 /* Seconds that the variant's estimate gives a point, NaN where it has none. */
 double kiln_candidates_estimate(const kiln_candidates *c, int64_t point);
+/* What the variant knows of the power that a point draws (kernels/family.h); 0: nothing. */
+double kiln_candidates_power(const kiln_candidates *c, int64_t point);
 /* Point of a schedule, or -1. */
 int64_t kiln_candidates_find(const kiln_candidates *c, const kiln_schedule *s);
 /* The schedule that serves every size of a problem's kind on a device, also those that no tile

@@ -7,8 +7,9 @@
 #include <string.h>
 
 enum { RESAMPLES = 1000, ROUNDS_MAX = 512 };
-/* Interleaved rounds under load tell 0.3 % apart. With 1 % instead, kernels that need less shared memory
- * won that were slower: 0.1 to 0.3 % in the mean of a suite of an H200, 2 % at worst (168 matmuls). */
+/* Interleaved rounds under load tell 0.3 % apart. With 1 % instead, kernels that need less shared
+ * memory won that were slower: 0.1 to 0.3 % in the mean of a suite of an H200, 2 % at worst (168
+ * matmuls). */
 static const double TIE = 0.003;
 
 static int ascending(const void *a, const void *b) {
@@ -55,6 +56,8 @@ kiln_ratio kiln_paired_ratio(const double *a, const double *b, int n, uint64_t s
 /* Is a to be preferred to b when both are as fast? */
 static bool preferred(const kiln_finalist *a, const kiln_finalist *b) {
     if (a->workspace_bytes != b->workspace_bytes) return a->workspace_bytes < b->workspace_bytes;
+    double of_a = a->power > 0 ? a->power : INFINITY, of_b = b->power > 0 ? b->power : INFINITY;
+    if (of_a != of_b) return of_a < of_b;
     if (a->shared_bytes != b->shared_bytes) return a->shared_bytes < b->shared_bytes;
     return strcmp(a->schedule, b->schedule) < 0;
 }

@@ -19,13 +19,15 @@ enum { KILN_RACERS = 8 };
 typedef struct kiln_finalist {
     const double *samples; /* by round, the same rounds for all */
     int64_t workspace_bytes;
+    double power; /* that it draws, by what the variant knows; 0: nothing, and the last of all */
     int shared_bytes;
     const char *schedule; /* text: the last rule */
 } kiln_finalist;
 
 /* Index of the winner. Those whose median is within 0.3 % of the fastest, or whose paired interval
- * covers 1, tie with it; of these the one with least workspace, then least shared memory, then the
- * first schedule text. tied[i] (may be NULL) tells who tied. */
+ * covers 1, tie with it; of these the one with least workspace, then least power (rounds share a
+ * clock, so that they do not tell), then least shared memory, then the first schedule text. tied[i]
+ * (may be NULL) tells who tied. */
 int kiln_finals_choose(const kiln_finalist *f, int n, int rounds, uint64_t seed, bool *tied);
 
 double kiln_median(const double *samples, int n);

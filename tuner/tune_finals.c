@@ -274,8 +274,11 @@ static int read_finalists(const kiln_found *f, const finals *fin, json_t *reply,
         if (r.n_samples < out->rounds) out->rounds = r.n_samples;
         out->record[out->n] = r;
         out->point[out->n] = point;
-        out->list[out->n++] =
-            (kiln_finalist){r.samples, r.workspace_bytes, r.shared_bytes, r.schedule};
+        out->list[out->n++] = (kiln_finalist){.samples = r.samples,
+                                              .workspace_bytes = r.workspace_bytes,
+                                              .power = kiln_candidates_power(f->c, point),
+                                              .shared_bytes = r.shared_bytes,
+                                              .schedule = r.schedule};
     }
     return status;
 }

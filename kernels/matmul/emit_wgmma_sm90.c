@@ -141,20 +141,21 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
  *
  * In cycles of an SM at 1.7 GHz. The structure is arithmetic: what the tensor cores, shared memory,
  * the L2 cache and memory must move, in whole waves. The constants were fitted to 1783 schedules of
- * 170 problems, measured on an H200 under load (results/data): its first choice is 3 % from the best
- * measured (geometric mean), the best of its first three 0.9 %; over problems left out of the fit 3.4
- * and 1.0 %. */
-static const double CLOCK = 1.7e9;       /* Hz: between the boost clock and that at the power cap */
-static const double SHARED = 173;        /* bytes a cycle: wgmma's reads and TMA's writes together */
-static const double L2 = 163;            /* bytes a cycle and SM; neighbours' requests coalesce */
-static const double L2_ACROSS = 28;      /* where rows begin inside lines of 128 bytes */
-static const double MEMORY = 3.9e12;     /* bytes a second */
-static const double SHALLOW = 0.17;      /* per slot that a ring has less than 4 */
-static const double COOPERATIVE = 1.03;  /* where consumers share a tile */
-static const double OVERLAPS = 1.02;     /* and results leave beside the next tile's products (overlap.cuh) */
-static const double POWER_L2 = 6.4;      /* see power */
+ * 170 problems, measured on an H200 under load (results/data): its first choice is 3 % from the
+ * best measured (geometric mean), the best of its first three 0.9 %; over problems left out of the
+ * fit 3.4 and 1.0 %. */
+static const double CLOCK = 1.7e9;      /* Hz: between the boost clock and that at the power cap */
+static const double SHARED = 173;       /* bytes a cycle: wgmma's reads and TMA's writes together */
+static const double L2 = 163;           /* bytes a cycle and SM; neighbours' requests coalesce */
+static const double L2_ACROSS = 28;     /* where rows begin inside lines of 128 bytes */
+static const double MEMORY = 3.9e12;    /* bytes a second */
+static const double SHALLOW = 0.17;     /* per slot that a ring has less than 4 */
+static const double COOPERATIVE = 1.03; /* where consumers share a tile */
+static const double OVERLAPS =
+    1.02; /* and results leave beside the next tile's products (overlap.cuh) */
+static const double POWER_L2 = 6.4; /* see power_factor */
 static const double POWER_SHARED = 7.2;
-static const double COLD_TWICE = 1.15;   /* see cold_waits */
+static const double COLD_TWICE = 1.15; /* see cold_waits */
 static const double COLD_PAIR = 0.96;
 static const double COLD_LINE = 1.04;
 static const double CROWDED = 1.15;      /* not fitted: enough to prefer what does not spill */
@@ -169,8 +170,8 @@ static const double SHARE_EACH = 50;     /* for every share of a tile */
 static const double SHARE_BYTES = 26;    /* a cycle, of sums handed over */
 static const double PACK_LAUNCH = 2500;  /* a launch before this one */
 static const double ADDING_LAUNCH = 1000; /* one behind it */
-static const double MEETING = 630;       /* of two blocks, twice */
-static const double EXCHANGE = 10;       /* bytes a cycle between two blocks */
+static const double MEETING = 630;        /* of two blocks, twice */
+static const double EXCHANGE = 10;        /* bytes a cycle between two blocks */
 static const double LAUNCH = 9000;
 
 static double larger(double a, double b) { return a > b ? a : b; }
@@ -222,8 +223,8 @@ static double body_cycles(const tile *t, const matmul *v) {
 /* Results that leave beside the next tile's products: overlap.cuh. */
 static bool overlaps(const tile *t, const matmul *v) {
     double sums = t->m * t->n / t->owners / 128;
-    return !t->pingpong && !t->swap && t->split == 1 && !t->stream && t->cluster_k == 1 && v->plain &&
-           kiln_type_bytes(v->out) == 2 && sums <= (t->owners > 2 ? 80 : 128);
+    return !t->pingpong && !t->swap && t->split == 1 && !t->stream && t->cluster_k == 1 &&
+           v->plain && kiln_type_bytes(v->out) == 2 && sums <= (t->owners > 2 ? 80 : 128);
 }
 
 static double epilogue_cycles(const tile *t, const matmul *v, double waves) {
@@ -260,9 +261,9 @@ static double packing_cycles(const kiln_schedule *s, const matmul *v) {
 
 /* At the power cap cycles are not all: a product draws power for its arithmetic, which no schedule
  * changes, and for every element that comes from the L2 cache and from shared memory, and the clock
- * falls with the power. (Cycles to the power of 2/3 and energy to that of 1/3 give the time, if energy
- * grows with the square of the clock.) As longer products, so that the least power is 1. */
-static double power(const tile *t) {
+ * falls with the power. (Cycles to the power of 2/3 and energy to that of 1/3 give the time, if
+ * energy grows with the square of the clock.) As longer products, so that the least power is 1. */
+static double power_factor(const tile *t) {
     double y = t->swap ? t->m : t->n; /* a wgmma reads 64 lines of x and these */
     double l2 = (t->m / t->cluster_n + t->n / t->cluster_m) / (t->m * t->n);
     double shared = (64 + y) / (64 * y);
@@ -270,8 +271,8 @@ static double power(const tile *t) {
            (1 + POWER_L2 * 0.0078 + POWER_SHARED * 0.0195);
 }
 
-/* With few rows b comes from memory, not from the cache. It comes best in more than a line at a time,
- * and if one cluster asks for all of a column's tiles. */
+/* With few rows b comes from memory, not from the cache. It comes best in more than a line at a
+ * time, and if one cluster asks for all of a column's tiles. */
 static double cold_waits(const tile *t, const matmul *v) {
     if (v->m > 256) return 1;
     bool line = t->k_slot * (double)kiln_type_bytes(v->a) <= 128;
@@ -307,7 +308,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
     double shares = t.pingpong || waves <= 1 ? 1 : overlaps(&t, &v) ? OVERLAPS : COOPERATIVE;
-    double body = body_cycles(&t, &v) * shares * power(&t);
+    double body = body_cycles(&t, &v) * shares * power_factor(&t);
     double busy = rounds * (body + epilogue_cycles(&t, &v, waves));
     double before_and_behind = sharing_cycles(&t, waves) + exchange_cycles(&t) +
                                packing_cycles(s, &v) + adding_cycles(&t, &v, units);
@@ -317,6 +318,13 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     /* where memory decides, the less work */
     return (larger(busy, memory) * cold_waits(&t, &v) + 0.02 * busy + before_and_behind + LAUNCH) *
            unusual(s, &v) * crowded(&t, kiln_matmul_worth_a_loop(p)) / CLOCK;
+}
+
+static double power(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
+    matmul v = kiln_matmul_view(p);
+    (void)caps;
+    tile t = tile_of(s, &v);
+    return power_factor(&t);
 }
 
 /* ---- where to start: the least estimate over shapes that fit the hardware */
@@ -339,7 +347,8 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     kiln_schedule_set(&s, "cluster_k", c->cluster_k);
     kiln_schedule_set(&s, "stream", c->stream);
     kiln_schedule_set(&s, "split", c->split);
-    /* TMA takes longer, and leaves the threads free: nobody waits for it if another one multiplies */
+    /* TMA takes longer, and leaves the threads free: nobody waits for it if another one multiplies
+     */
     kiln_schedule_set(&s, "tma_store",
                       c->pingpong && !c->swap && c->split == 1 &&
                           kiln_matmul_wgmma_sm90_stores(p, caps, c->tn, NULL));
@@ -503,9 +512,9 @@ static int finish_columns(const kiln_schedule *s) {
 
 static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *schedule,
                   kiln_text *out, kiln_error *e) {
-    static const char *const layers[] = {"parameters", "instruction", "multiply", "order",
-                                         "epilogue",   "overlap",     "split",    "cluster",
-                                         "kernel"};
+    static const char *const layers[] = {"parameters", "instruction", "multiply",
+                                         "order",      "epilogue",    "overlap",
+                                         "split",      "cluster",     "kernel"};
     kiln_schedule filled = *schedule, *s = &filled;
     kiln_matmul_wgmma_sm90_stages(p, caps, s);
     matmul v = kiln_matmul_view(p);
@@ -546,5 +555,6 @@ const kiln_variant_generator kiln_matmul_wgmma_sm90_generator = {
     .space = space,
     .start = start,
     .estimate = estimate,
+    .power = power,
     .source = source,
 };

@@ -102,7 +102,8 @@ static bool largest(const kiln_problem *p, int node) {
 }
 
 /* Maxima and minima of rows: NAME(top) combines two of number t, NAME(tops_begin) says with what
- * one begins, NAME(tops_end) stores a row's. The bound of a maximum is the largest of the bounds. */
+ * one begins, NAME(tops_end) stores a row's. The bound of a maximum is the largest of the bounds.
+ */
 static void emit_tops(kiln_text *out, const kiln_problem *p) {
     int16_t node[KILN_STATEMENTS_MAX];
     int n = find_tops(p, node);
@@ -430,20 +431,25 @@ static const char *const *odd_sizes(const kiln_problem *p, const kiln_schedule *
                    ? kiln_matmul_##v##_generator.estimate(p, caps, s)                              \
                    : NAN;                                                                          \
     }                                                                                              \
+    static double v##_power(const kiln_problem *p, const kiln_caps *caps,                          \
+                            const kiln_schedule *s) {                                              \
+        return kiln_matmul_##v##_generator.power ? kiln_matmul_##v##_generator.power(p, caps, s)   \
+                                                 : 0;                                              \
+    }                                                                                              \
     static int v##_source(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s,    \
                           kiln_text *out, kiln_error *e) {                                         \
         return kiln_matmul_##v##_generator.source(p, caps, s, out, e);                             \
     }
 #define ROW(v)                                                                                     \
-    { &kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source, v##_estimate }
+    { &kiln_matmul_##v, v##_applies, v##_space, v##_start, v##_source, v##_estimate, v##_power }
 
 FORWARD(cpu)
 FORWARD(simt)
 FORWARD(mma_sm80)
 FORWARD(wgmma_sm90)
 
-static const kiln_variant_generator variants[] = {ROW(cpu), ROW(simt), ROW(mma_sm80), ROW(wgmma_sm90),
-                                                  {0}};
+static const kiln_variant_generator variants[] = {
+    ROW(cpu), ROW(simt), ROW(mma_sm80), ROW(wgmma_sm90), {0}};
 
 const kiln_generator kiln_generator_matmul = {
     .family = &kiln_family_matmul,
