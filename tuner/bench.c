@@ -901,6 +901,8 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
 
 /* ---- rounds ---- */
 
+bool kiln_subject_on_host(const kiln_subject *s) { return on_host(s); }
+
 int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error *e) {
     double once;
     int status = warm_up(b, s, &once, e);
@@ -976,8 +978,7 @@ static int take_turn(kiln_bench *b, kiln_subject *s, double settle, double count
                      kiln_error *e) {
     double past = 0, last = 0, sum = 0;
     int64_t begun = 0, ended = 0, summed = 0;
-    int status =
-        enqueue_sample(s, e); /* the first that is timed must find the device at work, too */
+    int status = enqueue_sample(s, e); /* the first that is timed finds the device at work, too */
     while (!status && sum < counted) {
         while (!status &&
                (begun == ended || (begun < ended + AHEAD &&
@@ -1002,16 +1003,16 @@ int kiln_bench_long_rounds(kiln_bench *b, kiln_subject *const *s, int n, const i
                            double turn_seconds, double *const *samples, kiln_error *e) {
     bool host;
     int most = begin_rounds(b, s, n, rounds, &host, e), status = most < 0 ? most : KILN_OK;
-    double settle =
-        turn_seconds / 2 > FIRST_SETTLE_SECONDS ? turn_seconds / 2 : FIRST_SETTLE_SECONDS;
-    if (!status && (host || !kiln_bench_has_long_rounds(b)))
-        return kiln_fail(e, KILN_UNSUPPORTED, "long rounds are for GPUs");
+    double half = turn_seconds / 2, settle = fmax(half, FIRST_SETTLE_SECONDS);
+    bool alike = kiln_bench_has_long_rounds(b);
+    for (int i = 0; i < n; i++) alike &= rounds[i] == 0 || !on_host(s[i]);
+    if (!status && !alike) return kiln_fail(e, KILN_UNSUPPORTED, "long rounds are for GPUs");
     for (int round = 0; round < most; round++)
         for (int i = 0; i < n && !status; i++) {
             int k = turn(round, i, n);
             if (round >= rounds[k]) continue;
-            status = take_turn(b, s[k], settle, turn_seconds / 2, &samples[k][round], e);
-            settle = turn_seconds / 2;
+            status = take_turn(b, s[k], settle, half, &samples[k][round], e);
+            settle = half;
         }
     return status;
 }

@@ -44,6 +44,8 @@ typedef struct kiln_bench_call {
 } kiln_bench_call;
 kiln_subject *kiln_subject_call(kiln_bench *b, const kiln_bench_call *call, kiln_error *e);
 const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena);
+/* A vendor's that runs on the host's cores, whatever the device. */
+bool kiln_subject_on_host(const kiln_subject *s);
 /* Launches per sample. */
 int kiln_subject_batch(const kiln_subject *s);
 void kiln_subject_close(kiln_subject *s);
@@ -85,7 +87,7 @@ int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *r
 /* Rounds on a GPU in which a turn lasts turn_seconds, and the second half of it counts: long
  * enough, from 0.2 s on, for the clock to be what the subject's own power leaves, as where a kernel
  * is run in a loop. The clock hunts by some percent: a thousandth it does not tell.
- * KILN_UNSUPPORTED elsewhere, and where a subject runs on the host. */
+ * KILN_UNSUPPORTED elsewhere, and where a subject that has rounds runs on the host. */
 int kiln_bench_long_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
                            double turn_seconds, double *const *samples, kiln_error *e);
 bool kiln_bench_has_long_rounds(const kiln_bench *b);

@@ -228,7 +228,8 @@ static int pace(match *m, double seconds, bool long_ones, kiln_error *e) {
         if (!i) ours = once;
         bool slow = once > 4 * ours;
         s->rounds = slow ? ROUNDS_SLOW : ROUNDS_MOST;
-        if (long_ones) s->long_rounds = slow ? LONG_SLOW : LONG_ROUNDS;
+        if (long_ones && !kiln_subject_on_host(s->subject))
+            s->long_rounds = slow ? LONG_SLOW : LONG_ROUNDS;
         if (!slow) round += s->seconds;
     }
     double fit = seconds / round;
