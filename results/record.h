@@ -68,7 +68,7 @@ typedef struct kiln_record {
 kiln_record kiln_record_blank(void);
 
 /* What measuring means today, tuner/README.md: "cold/2" or "hot/2". Version 1 timed trials at rest.
- */
+ * Version 3 (each by itself, results/data/nvidia-h200-alone.jsonl) was tried and taken back. */
 const char *kiln_record_protocol(bool hot);
 
 /* One line without the newline; fields at their default (empty, 0, unknown) are left out. Bytes
