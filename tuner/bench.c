@@ -739,10 +739,10 @@ static int record_batch(kiln_subject *s, kiln_error *e) {
     return inner ? inner : s->recorded ? KILN_OK : e->status;
 }
 
-static bool on_host(const kiln_subject *s) { return s->vendor && s->vendor->host; }
+bool kiln_subject_on_host(const kiln_subject *s) { return s->vendor && s->vendor->host; }
 
 static bool replayed(const kiln_subject *s) {
-    return !on_host(s) && s->batch > 1 && s->b->target->record_begin;
+    return !kiln_subject_on_host(s) && s->batch > 1 && s->b->target->record_begin;
 }
 
 /* Has the batch recorded, and run once, which uploads it. */
@@ -771,9 +771,9 @@ static int enqueue_timed(kiln_subject *s, int region, kiln_error *e) {
 double kiln_bench_sample(kiln_bench *b, kiln_subject *s, kiln_error *e) {
     if (ready(s, e)) return -1;
     double start = kiln_now(), seconds;
-    int status = on_host(s) ? enqueue_sample(s, e) : enqueue_timed(s, 0, e);
+    int status = kiln_subject_on_host(s) ? enqueue_sample(s, e) : enqueue_timed(s, 0, e);
     if (status) return -1;
-    seconds = on_host(s) ? kiln_now() - start : b->target->seconds(b->device, 0, e);
+    seconds = kiln_subject_on_host(s) ? kiln_now() - start : b->target->seconds(b->device, 0, e);
     return seconds < 0 ? -1 : seconds / s->batch;
 }
 
@@ -812,9 +812,13 @@ static double median_error(const double *samples, int n) {
     return 1.2533 * iqr / 1.349 / sqrt(n) / kiln_median(samples, n);
 }
 
+bool kiln_bench_clock_follows(const kiln_caps *caps) {
+    return caps->kind == KILN_DEVICE_GPU && !caps->shared_host;
+}
+
 /* Is it timed under load? */
 static bool loads_chip(const kiln_subject *s) {
-    return kiln_bench_has_long_rounds(s->b) && !on_host(s);
+    return kiln_bench_clock_follows(s->b->caps) && !kiln_subject_on_host(s);
 }
 
 /* Batches as kiln_bench_rounds wants them, of a subject that is warm and takes about `once`. */
@@ -901,8 +905,6 @@ int kiln_bench_time(kiln_bench *b, kiln_subject *s, double seconds, double best,
 
 /* ---- rounds ---- */
 
-bool kiln_subject_on_host(const kiln_subject *s) { return on_host(s); }
-
 int kiln_bench_pace(kiln_bench *b, kiln_subject *s, double *seconds, kiln_error *e) {
     double once;
     int status = warm_up(b, s, &once, e);
@@ -955,7 +957,7 @@ static int begin_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int 
     if (n < 1 || n > REGIONS) return kiln_fail(e, KILN_BAD_INPUT, "%d subjects in a round", n);
     *host = b->caps->shared_host;
     for (int i = 0; i < n; i++) {
-        *host |= on_host(s[i]);
+        *host |= rounds[i] > 0 && kiln_subject_on_host(s[i]);
         if (rounds[i] > most) most = rounds[i];
         if (ready(s[i], e)) return e->status;
     }
@@ -995,19 +997,14 @@ static int take_turn(kiln_bench *b, kiln_subject *s, double settle, double count
     return status;
 }
 
-bool kiln_bench_has_long_rounds(const kiln_bench *b) {
-    return b->caps->kind == KILN_DEVICE_GPU && !b->caps->shared_host;
-}
-
 int kiln_bench_long_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
                            double turn_seconds, double *const *samples, kiln_error *e) {
     bool host;
     int most = begin_rounds(b, s, n, rounds, &host, e), status = most < 0 ? most : KILN_OK;
     double half = turn_seconds / 2, settle = fmax(half, FIRST_SETTLE_SECONDS);
-    bool alike = kiln_bench_has_long_rounds(b);
-    for (int i = 0; i < n; i++) alike &= rounds[i] == 0 || !on_host(s[i]);
-    if (!status && !alike) return kiln_fail(e, KILN_UNSUPPORTED, "long rounds are for GPUs");
-    for (int round = 0; round < most; round++)
+    if (!status && (host || !kiln_bench_clock_follows(b->caps)))
+        return kiln_fail(e, KILN_UNSUPPORTED, "long rounds are for GPUs");
+    for (int round = 0; round < most && !status; round++)
         for (int i = 0; i < n && !status; i++) {
             int k = turn(round, i, n);
             if (round >= rounds[k]) continue;

@@ -90,7 +90,8 @@ int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *r
  * KILN_UNSUPPORTED elsewhere, and where a subject that has rounds runs on the host. */
 int kiln_bench_long_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *rounds,
                            double turn_seconds, double *const *samples, kiln_error *e);
-bool kiln_bench_has_long_rounds(const kiln_bench *b);
+/* Does the device's clock follow its load, so that there are long rounds? */
+bool kiln_bench_clock_follows(const kiln_caps *caps);
 
 /* Device-to-device copy, bytes read plus written per second: the ceiling of memory-bound work. */
 double kiln_bench_copy(const kiln_target *target, kiln_device *device, int64_t bytes,

@@ -4,6 +4,7 @@
 #include "kernels/preset.h"
 #include "search/replay.h"
 #include "search/sizes.h"
+#include "tuner/bench.h"
 #include "tuner/candidates.h"
 #include "tuner/check.h"
 #include "tuner/recorded.h"
@@ -610,7 +611,7 @@ static int bench(const options *o, kiln_arena *arena, kiln_error *e) {
     if (!status && o->against) status = kiln_versus_check(o->against, e);
     if (!status) status = kiln_device_choose(o->session.device, &target, &caps, &why, e);
     kiln_text_free(&why);
-    if (!status && o->alone > 0 && (caps.kind != KILN_DEVICE_GPU || caps.shared_host))
+    if (!status && o->alone > 0 && !kiln_bench_clock_follows(&caps))
         status = kiln_fail(
             e, KILN_BAD_INPUT,
             "--alone is for a GPU, whose clock follows its load: leave it out for %s", caps.name);

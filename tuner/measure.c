@@ -339,9 +339,8 @@ static void run_rounds(contest *f, uint64_t seed) {
 }
 
 static json_t *entrant_reply(contest *f, entrant *x) {
-    json_t *rounds = json_array();
+    json_t *rounds = kiln_samples_list(x->samples, x->rounds);
     kiln_text line = {0};
-    for (int i = 0; i < x->rounds; i++) json_array_append_new(rounds, json_real(x->samples[i]));
     kiln_record_print(&x->record, &line);
     json_t *reply =
         json_pack("{s:s, s:o, s:s, s:s}", "record", kiln_text_get(&line), "rounds", rounds,

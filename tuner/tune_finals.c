@@ -128,21 +128,14 @@ static int ask_finals(const kiln_found *f, json_t *request, double seconds, json
     return status;
 }
 
-static int read_rounds(json_t *subject, double *samples) {
-    json_t *rounds = json_object_get(subject, "rounds");
-    int n = (int)json_array_size(rounds);
-    if (n > SAMPLES_MAX) n = SAMPLES_MAX;
-    for (int i = 0; i < n; i++) samples[i] = json_number_value(json_array_get(rounds, (size_t)i));
-    return n;
-}
-
 static kiln_record final_record(const kiln_found *f, json_t *subject, const char *schedule) {
     kiln_session *s = f->s;
     kiln_record r = kiln_session_record(s, f->r, schedule, "final");
     const char *line = json_string_value(json_object_get(subject, "record"));
     double *samples = kiln_arena_alloc(&s->arena, SAMPLES_MAX * sizeof *samples);
     kiln_tuning_take_measured(s, &r, line, NULL);
-    r.n_samples = samples ? read_rounds(subject, samples) : 0;
+    const json_t *rounds = json_object_get(subject, "rounds");
+    r.n_samples = samples ? kiln_samples_read(rounds, samples, SAMPLES_MAX) : 0;
     r.samples = samples;
     kiln_record_summarise(&r);
     return r;

@@ -197,11 +197,7 @@ static json_t *take_reply(run *r, int i, kiln_error *e) {
 /* ---------------------------------------------------------------- figures */
 
 static int take_samples(const json_t *side, const char *key, double sample[SAMPLES]) {
-    const json_t *rounds = json_object_get(side, key);
-    int n = (int)json_array_size(rounds);
-    if (n > SAMPLES) n = SAMPLES;
-    for (int i = 0; i < n; i++) sample[i] = json_number_value(json_array_get(rounds, (size_t)i));
-    return n;
+    return kiln_samples_read(json_object_get(side, key), sample, SAMPLES);
 }
 
 static void spread(standing *s, const double *sample, int n) {

@@ -266,7 +266,6 @@ static int run_rounds(match *m, double alone, kiln_error *e) {
 static int measure(match *m, json_t *request, kiln_error *e) {
     double seconds = json_number_value(json_object_get(request, "seconds"));
     double alone = json_number_value(json_object_get(request, "alone"));
-    if (!kiln_bench_has_long_rounds(m->bench)) alone = 0;
     int status = KILN_OK;
     for (int i = 0; i < m->n && !status; i++) status = enter_library(m, &m->side[i], e);
     if (status || !verify_libraries(m)) return status;
@@ -302,19 +301,13 @@ static json_t *verdict_reply(const side *s) {
                      s->record.detail, "error_bound", s->record.error_bound);
 }
 
-static json_t *samples_reply(const double *sample, int n) {
-    json_t *list = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(list, json_real(sample[i]));
-    return list;
-}
-
 static json_t *side_reply(const side *s) {
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:o}", "name", s->name, "describe",
                           s->describe ? s->describe : "", "refused", s->refused ? s->refused : "",
                           "doubt", s->doubt ? s->doubt : "", "batch",
                           s->subject ? kiln_subject_batch(s->subject) : 0, "rounds",
-                          samples_reply(s->sample, s->rounds), "long_rounds",
-                          samples_reply(s->long_sample, s->long_rounds));
+                          kiln_samples_list(s->sample, s->rounds), "long_rounds",
+                          kiln_samples_list(s->long_sample, s->long_rounds));
     if (s->plan && !s->refused) json_object_update_new(j, choice_reply(s));
     if (s->library && !s->refused) json_object_update_new(j, verdict_reply(s));
     return j;

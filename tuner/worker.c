@@ -59,6 +59,19 @@ static json_t *take_message(kiln_text *in, bool *bad) {
     return message;
 }
 
+json_t *kiln_samples_list(const double *samples, int n) {
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_real(samples[i]));
+    return list;
+}
+
+int kiln_samples_read(const json_t *list, double *samples, int most) {
+    int n = (int)json_array_size(list);
+    if (n > most) n = most;
+    for (int i = 0; i < n; i++) samples[i] = json_number_value(json_array_get(list, (size_t)i));
+    return n;
+}
+
 /* ---- the tuner's side ---- */
 
 static void child(const kiln_worker *w, int fd, int log) {

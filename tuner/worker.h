@@ -60,6 +60,10 @@ int kiln_worker_send(kiln_worker *w, json_t *request, double seconds, kiln_error
 kiln_worker_event kiln_worker_wait(kiln_worker *workers, int n, double seconds, int *which,
                                    json_t **reply, kiln_text *detail);
 
+/* Seconds as a message holds them; and the first `most` of such a list: how many there are. */
+json_t *kiln_samples_list(const double *samples, int n);
+int kiln_samples_read(const json_t *list, double *samples, int most);
+
 /* ---- the worker's side ---- */
 typedef struct kiln_worker_context {
     const struct kiln_target *target;

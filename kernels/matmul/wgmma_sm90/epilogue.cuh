@@ -233,6 +233,11 @@ FUNC void NAME(stage_free)(const NAME(stage) *s, int lane) {
     if (TMA_STORE && lane == 0) NAME(stores_read)();
     NAME(warp_sync)();
 }
+/* Before the first piece of a tile; all lanes. An odd number of pieces ends in the place in which the
+ * next tile begins. */
+FUNC void NAME(stage_begin)(int lane) {
+    if (TMA_STORE && X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
+}
 /* Where 16 bytes `chunk` of a line lie: eight successive lines fall into different banks. */
 FUNC u32 NAME(staged)(u32 at, int line, int chunk) {
     const int exchange = OUT_LINE == 128 ? line & 7 : line >> 1 & 3;
@@ -323,8 +328,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, const NAME(
     NAME(value_line) line[2]; /* of what is fetched next */
     NAME(begin_rows)(EPILOGUE_ARGS, batch, x0 + warp * 16 + g, line);
     if (AHEAD) NAME(fetch_part)(EPILOGUE_ARGS, line, y0 + 2 * t, &next);
-    /* an odd number of pieces ends in the place in which the next tile begins */
-    if (TMA_STORE && X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
+    NAME(stage_begin)(lane);
     EACH_PIECE for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS
@@ -378,8 +382,7 @@ FUNC void NAME(drain)(ACC (*sum)[SUMS], const NAME(tensor_map) *map, const NAME(
                       int x0, int y0, int batch, EPILOGUE_PARAMS) {
     const int thread = THREAD(0) % 128, warp = thread / 32, lane = thread % 32;
     const int g = lane / 4, t = lane % 4;
-    /* an odd number of pieces ends in the place in which the next tile begins */
-    if (TMA_STORE && X_BLOCKS * PIECES % 2 && lane == 0) NAME(stores_all_read)();
+    NAME(stage_begin)(lane);
     UNROLL for (int i = 0; i < X_BLOCKS; i++) {
         const int row0 = x0 + i * 64 + warp * 16, row = row0 + g;
 #if ROW_TOPS

@@ -41,8 +41,7 @@ FUNC void NAME(multiply_beside)(ACC (*sum)[SUMS], u32 pool, NAME(ring) *ring, in
                                 const NAME(reader) *reader, NAME(held) *held, int wg,
                                 const NAME(tensor_map) *map, RESULT_PARAMS) {
     const NAME(stage) stage = NAME(stage_of)(pool, wg, false);
-    /* an odd number of pieces ended in the place in which these begin */
-    if (TMA_STORE && HELD_PIECES % 2 && held->any && THREAD(0) % 32 == 0) NAME(stores_all_read)();
+    if (held->any) NAME(stage_begin)(THREAD(0) % 32);
     NAME(multiply_begin)(sum, pool, ring, first);
     int slots = 1;
     if (held->any && count > HELD_PIECES) {
