@@ -100,6 +100,10 @@
 #define COPY_STORE                                                                                 \
     (!TMA_STORE && !SWAP && SPLIT == 1 && !MATRICES && CAT(LEAVES_IN_PIECES_, TO) &&               \
      STORE * OUT_BYTES >= 16 && (TN * OUT_BYTES % 64 == 0 || (TN * OUT_BYTES > 64 && !ROW_TOPS)))
+#define OVERLAP                                                                                    \
+    ((TMA_STORE || COPY_STORE) && OUT_BYTES == 2 && !SWAP && !PINGPONG && !STREAM && SPLIT == 1 && \
+     (!EIGHT_BIT_FLOAT || FAST) && CLUSTER_K == 1 && !ROLLED && !MATRICES && !ROW_TOPS &&          \
+     TM * TN / CONSUMERS / 128 <= (CONSUMERS == 3 ? 80 : 128))
 #define MATRIX_LINE 64
 #ifdef ROW_TOPS /* 2: of what the statements give, the maximum and the minimum of a row */
 #define TOPS_PARAM , float *tops
@@ -418,6 +422,7 @@ static const instance NAME(instance) = {
 #undef OTHER_OUTPUTS
 #undef MATRICES
 #undef COPY_STORE
+#undef OVERLAP
 #undef MAP_OUT
 #undef MATRIX_READS
 #undef ARRAY_READS

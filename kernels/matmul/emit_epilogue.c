@@ -367,23 +367,41 @@ bool kiln_matmul_worth_a_loop(const kiln_problem *p) {
     return worth;
 }
 
-void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p) {
+/* What statements touch beside sums and `out`. */
+typedef struct touched {
+    int others, arrays, matrices; /* element outputs; operands read and no scalars; matrices of them */
+    int bytes;                    /* of the widest matrix's element */
+} touched;
+
+static touched touched_by(const kiln_problem *p) {
     bool read[KILN_OPERANDS_MAX];
-    int others = 0, bytes = 1, matrices = 0, arrays = 0;
+    touched t = {.bytes = 1};
     reads_of(p, read);
     for (int i = MATMUL_OUT; i < p->n_operands; i++) {
         const kiln_operand *o = &p->operand[i];
-        others += i != MATMUL_OUT && stores_elements(o);
-        arrays += read[i];
+        t.others += i != MATMUL_OUT && stores_elements(o);
+        t.arrays += read[i];
         if (!read[i] || !kiln_matmul_is_matrix(o)) continue;
-        matrices++;
-        if ((int)kiln_type_bytes(o->type) > bytes) bytes = (int)kiln_type_bytes(o->type);
+        t.matrices++;
+        if ((int)kiln_type_bytes(o->type) > t.bytes) t.bytes = (int)kiln_type_bytes(o->type);
     }
+    return t;
+}
+
+bool kiln_matmul_is_brief(const kiln_problem *p) {
+    touched t = touched_by(p);
+    return !t.others && !t.matrices && !kiln_matmul_view(p).tops && !kiln_matmul_worth_a_loop(p);
+}
+
+void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p) {
+    bool read[KILN_OPERANDS_MAX];
+    touched t = touched_by(p);
+    reads_of(p, read);
     kiln_emit_define(out, undefs, "ROLLED", "%d", kiln_matmul_worth_a_loop(p));
-    kiln_emit_define(out, undefs, "OTHER_OUTPUTS", "%d", others);
-    kiln_emit_define(out, undefs, "ARRAY_READS", "%d", arrays);
-    kiln_emit_define(out, undefs, "MATRIX_READS", "%d", matrices);
-    kiln_emit_define(out, undefs, "MATRIX_LINE", "%d", 128 / bytes);
+    kiln_emit_define(out, undefs, "OTHER_OUTPUTS", "%d", t.others);
+    kiln_emit_define(out, undefs, "ARRAY_READS", "%d", t.arrays);
+    kiln_emit_define(out, undefs, "MATRIX_READS", "%d", t.matrices);
+    kiln_emit_define(out, undefs, "MATRIX_LINE", "%d", 128 / t.bytes);
     kiln_text_add(out, "FUNC void NAME(matrix_soon)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col)"
                        "\n{\n");
     for (int i = MATMUL_OUT; i < p->n_operands; i++)

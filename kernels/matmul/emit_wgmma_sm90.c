@@ -137,6 +137,22 @@ static void space(const kiln_problem *p, const kiln_caps *caps, kiln_space *out)
     ADD(out, "pack_b", kiln_matmul_wgmma_sm90_packs(p, MATMUL_B));
 }
 
+/* ---- results that leave beside the next tile's products (wgmma_sm90/overlap.cuh)
+ *
+ * Those of consumers that share a tile, 16 bits each, where registers are left for them. */
+static bool overlaps(const kiln_problem *p, const kiln_schedule *s) {
+    matmul v = kiln_matmul_view(p);
+    int consumers = kiln_schedule_get(s, "consumers");
+    int tile = kiln_schedule_get(s, "tm") * kiln_schedule_get(s, "tn");
+    bool pieces = kiln_schedule_get(s, "tma_store") || kiln_matmul_wgmma_sm90_copies(p, s);
+    bool whole = !kiln_schedule_get(s, "stream") && kiln_schedule_get(s, "split") == 1 &&
+                 kiln_schedule_get(s, "cluster_k") == 1;
+    bool promotes = kiln_type_is_float8(v.a) && !v.fast;
+    return pieces && whole && !promotes && !kiln_schedule_get(s, "pingpong") &&
+           !kiln_schedule_get(s, "swap") && kiln_type_bytes(v.out) == 2 &&
+           kiln_matmul_is_brief(p) && tile / consumers / 128 <= (consumers == 3 ? 80 : 128);
+}
+
 /* ---- an estimate, to rank schedules before any is measured
  *
  * In cycles of an SM at 1.7 GHz. The structure is arithmetic: what the tensor cores, shared memory,
@@ -182,14 +198,14 @@ typedef struct tile {
         owners;        /* owners: consumers that share a tile */
     double l2_a, l2_b; /* bytes a cycle that come from the L2 */
     int stages, stream, split;
-    bool swap, pingpong, tma_store;
+    bool swap, pingpong, tma_store, overlaps;
 } tile;
 
 static double l2_rate(const matmul *v, int64_t ld, bool packed) {
     return slow_row(v, ld, packed) ? L2_ACROSS : L2;
 }
 
-static tile tile_of(const kiln_schedule *s, const matmul *v) {
+static tile tile_of(const kiln_problem *p, const kiln_schedule *s, const matmul *v) {
     bool pingpong = kiln_schedule_get(s, "pingpong");
     return (tile){.m = kiln_schedule_get(s, "tm"),
                   .n = kiln_schedule_get(s, "tn"),
@@ -205,7 +221,8 @@ static tile tile_of(const kiln_schedule *s, const matmul *v) {
                   .split = kiln_schedule_get(s, "split"),
                   .swap = kiln_schedule_get(s, "swap"),
                   .pingpong = pingpong,
-                  .tma_store = kiln_schedule_get(s, "tma_store")};
+                  .tma_store = kiln_schedule_get(s, "tma_store"),
+                  .overlaps = overlaps(p, s)};
 }
 
 /* The products of a block's tile over the whole of k, by steps of 32 bytes. */
@@ -221,18 +238,12 @@ static double body_cycles(const tile *t, const matmul *v) {
     return larger(multiply, larger(shared, l2)) * steps * ring;
 }
 
-/* Results that leave beside the next tile's products: overlap.cuh. */
-static bool overlaps(const tile *t, const matmul *v) {
-    double sums = t->m * t->n / t->owners / 128;
-    return !t->pingpong && !t->swap && t->split == 1 && !t->stream && t->cluster_k == 1 &&
-           v->plain && kiln_type_bytes(v->out) == 2 && sums <= (t->owners > 2 ? 80 : 128);
-}
-
 static double epilogue_cycles(const tile *t, const matmul *v, double waves) {
     double bytes = t->m * t->n * (double)kiln_type_bytes(v->out);
     double cycles = bytes / ((t->swap ? STORE_SWAP : STORE) * t->owners) + EPILOGUE;
-    return cycles * (t->tma_store ? TMA_STORE : 1) * (v->plain ? 1 : STATEMENTS) *
-           ((t->pingpong || overlaps(t, v)) && waves > 1 ? SHOWS : 1);
+    bool beside = t->overlaps && waves > 1; /* TMA costs the threads nothing then */
+    return cycles * (t->tma_store && !beside ? TMA_STORE : 1) * (v->plain ? 1 : STATEMENTS) *
+           (beside || (t->pingpong && waves > 1) ? SHOWS : 1);
 }
 
 /* Sums of shared tiles are written once and read by the tile's owner. */
@@ -300,7 +311,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
     matmul v = kiln_matmul_view(p);
     kiln_schedule filled = *s;
     kiln_matmul_wgmma_sm90_stages(p, caps, &filled);
-    tile t = tile_of(&filled, &v);
+    tile t = tile_of(p, &filled, &v);
     double units = caps->units > 0 ? caps->units : 1;
     double tiles = ceil((double)v.m / (t.m * t.cluster_m)) *
                    ceil((double)v.n / (t.n * t.cluster_n)) * (double)v.batch * t.split;
@@ -308,7 +319,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
            resident = (double)kiln_matmul_wgmma_sm90_resident(caps, (int)cluster);
     double waves = tiles / resident;
     double rounds = t.stream ? waves : ceil(waves);
-    double shares = t.pingpong || waves <= 1 ? 1 : overlaps(&t, &v) ? OVERLAPS : COOPERATIVE;
+    double shares = t.pingpong || waves <= 1 ? 1 : t.overlaps ? OVERLAPS : COOPERATIVE;
     double body = body_cycles(&t, &v) * shares * power_factor(&t);
     double busy = rounds * (body + epilogue_cycles(&t, &v, waves));
     double before_and_behind = sharing_cycles(&t, waves) + exchange_cycles(&t) +
@@ -324,7 +335,7 @@ static double estimate(const kiln_problem *p, const kiln_caps *caps, const kiln_
 static double power(const kiln_problem *p, const kiln_caps *caps, const kiln_schedule *s) {
     matmul v = kiln_matmul_view(p);
     (void)caps;
-    tile t = tile_of(s, &v);
+    tile t = tile_of(p, s, &v);
     return power_factor(&t);
 }
 
@@ -333,6 +344,16 @@ static double power(const kiln_problem *p, const kiln_caps *caps, const kiln_sch
 typedef struct candidate {
     int tm, tn, consumers, pingpong, swap, cluster_m, cluster_n, cluster_k, stream, slabs, split;
 } candidate;
+
+/* TMA takes longer and leaves the threads free: nobody waits for it if products are multiplied
+ * meanwhile, by another consumer or, where a block has several tiles, by the same. */
+static bool leaves_by_tma(const candidate *c, const kiln_schedule *s, const kiln_problem *p,
+                          const kiln_caps *caps) {
+    matmul v = kiln_matmul_view(p);
+    int64_t tiles = (v.m + c->tm - 1) / c->tm * ((v.n + c->tn - 1) / c->tn) * v.batch;
+    return !c->swap && c->split == 1 && kiln_matmul_wgmma_sm90_stores(p, caps, c->tn, NULL) &&
+           (c->pingpong || (tiles > caps->units && overlaps(p, s)));
+}
 
 static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, const kiln_caps *caps) {
     kiln_schedule s = kiln_variant_default(&kiln_matmul_wgmma_sm90);
@@ -348,14 +369,11 @@ static kiln_schedule schedule_of(const candidate *c, const kiln_problem *p, cons
     kiln_schedule_set(&s, "cluster_k", c->cluster_k);
     kiln_schedule_set(&s, "stream", c->stream);
     kiln_schedule_set(&s, "split", c->split);
-    /* TMA takes longer and leaves the threads free: nobody waits for it if another one multiplies */
-    kiln_schedule_set(&s, "tma_store",
-                      c->pingpong && !c->swap && c->split == 1 &&
-                          kiln_matmul_wgmma_sm90_stores(p, caps, c->tn, NULL));
     kiln_schedule_set(&s, "store", widest_store(p, caps));
     kiln_schedule_set(&s, "evict", few_rows(&v));
     kiln_schedule_set(&s, "pack_a", kiln_matmul_wgmma_sm90_packs(p, MATMUL_A));
     kiln_schedule_set(&s, "pack_b", kiln_matmul_wgmma_sm90_packs(p, MATMUL_B));
+    kiln_schedule_set(&s, "tma_store", leaves_by_tma(c, &s, p, caps));
     return s;
 }
 
@@ -530,6 +548,7 @@ static int source(const kiln_problem *p, const kiln_caps *caps, const kiln_sched
     bool copies = kiln_matmul_wgmma_sm90_copies(p, s);
     bool pieces = copies || kiln_schedule_get(s, "tma_store");
     kiln_emit_define(out, &undefs, "COPY_STORE", "%d", copies);
+    kiln_emit_define(out, &undefs, "OVERLAP", "%d", overlaps(p, s));
     if (pieces) kiln_matmul_emit_value(out, p, "value", 2);
     kiln_matmul_emit_ahead_facts(out, &undefs, p);
     if (pieces)

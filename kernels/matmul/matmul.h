@@ -110,6 +110,9 @@ void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const c
 /* Are the statements long enough, or do they read so much, that a tile is finished in a loop over
  * pieces of it? The loop keeps sums in registers longer than plain statements do. */
 bool kiln_matmul_worth_a_loop(const kiln_problem *p);
+/* Are the statements short, and read no matrix and give nothing but `out`, so that results can be
+ * packed without waiting for anything? */
+bool kiln_matmul_is_brief(const kiln_problem *p);
 /* ROLLED: kiln_matmul_worth_a_loop; OTHER_OUTPUTS: element outputs beside `out`; ARRAY_READS: operands
  * that are read and no scalars; MATRIX_READS: those that are matrices; MATRIX_LINE: columns of 128
  * bytes of the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row, col), which brings their

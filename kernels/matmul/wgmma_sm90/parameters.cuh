@@ -22,7 +22,9 @@
  *   cluster.cuh      sums of two blocks that share a tile's k
  *   kernel.cuh       the two roles
  * The emitter puts before them: the knobs below, what matmul.h's kiln_matmul_emit_problem lists,
- * NAME(finish) for FINISH elements, NAME(value) for 2, and NAME(wgmma).
+ * NAME(finish) for FINISH elements, NAME(value) for 2, NAME(wgmma), and what it decides of results:
+ *   COPY_STORE       warps stage them and copy them out, 16 bytes a thread
+ *   OVERLAP          they leave beside the next tile's products
  *
  * The blocks are persistent: block c takes tiles c, c + blocks, ... With STREAM the tiles that
  * would not fill a last wave (STREAM 2: and one wave more) are cut along k instead, in equal parts
@@ -73,12 +75,6 @@
 
 /* What lies outside is left out when a piece is sent; other outputs and row outputs have to be told. */
 #define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
-/* Where registers are left for it, consumers that share a tile send its results beside the next one's
- * products (overlap.cuh). */
-#define OVERLAP                                                                                    \
-    (IN_PIECES && OUT_BYTES == 2 && !SWAP && !PINGPONG && !PROMOTE && !STREAM && SPLIT == 1 &&     \
-     CLUSTER_K == 1 && !ROLLED && EVERYWHERE && !MATRIX_READS &&                                   \
-     X_BLOCKS * SUMS <= (CONSUMERS == 3 ? 80 : 128))
 
 /* Shared memory: ring, staging, barriers. Staging of pieces: two of them for every warp, one if the
  * warp copies them itself; of swapped tiles: 16 lines of 64 + 4 words for every consumer. */
