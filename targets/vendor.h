@@ -18,12 +18,18 @@ typedef struct kiln_gemm {
 } kiln_gemm;
 
 typedef struct kiln_vendor {
-    const char *name; /* "openblas", "clblast", "cublaslt" (best of its heuristic's first 32),
-                         "cublaslt-first" */
+    const char *name; /* "openblas", "clblast", "cublaslt" (best of its heuristic's first 32, as its
+                         user finds it), "cublaslt-first" */
     /* NULL with a reason in e when the library is absent or cannot do this problem. */
     void *(*open)(kiln_device *d, const kiln_gemm *g, kiln_error *e);
-    /* Chooses its kernel on these buffers where it has a choice; may take a second. */
+    /* Gets ready to run on buffers like these; may take a second. */
     int (*prepare)(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
+    /* How many kernels, 1 or more, may be its fastest by what prepare saw, the likeliest first. Which
+     * one is, shows when they are timed as everybody else is: a glance at a chip that rests does
+     * not tell. NULL: it has one. */
+    int (*choices)(void *v);
+    /* From now on run takes, and describe describes, kernel 0 .. choices - 1. After prepare: 0. */
+    void (*choose)(void *v, int choice);
     /* Enqueues one execution on the device's own stream; a host library runs it. */
     int (*run)(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
     bool host;                                    /* runs on the host: time it by the host's clock */

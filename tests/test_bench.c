@@ -327,14 +327,18 @@ static kiln_outcome judged(kiln_bench *b, kiln_subject *s, double best, double *
     return r.outcome;
 }
 
-static kiln_bench *open_clockwork(int n, caller c[], kiln_subject *s[]) {
+static kiln_bench *open_clockwork_for(const char *text) {
     use_target(true);
     target.caps = looks_gpu;
     target.begin = clock_begin, target.end = clock_end, target.seconds = clock_seconds;
     target.sensors = NULL;
     memset(&clockwork, 0, sizeof clockwork);
     clockwork.slower = 1;
-    kiln_bench *b = open_bench("map rows=512 cols=512 x=f32 out=f32 : out = x", false);
+    return open_bench(text, false);
+}
+
+static kiln_bench *open_clockwork(int n, caller c[], kiln_subject *s[]) {
+    kiln_bench *b = open_clockwork_for("map rows=512 cols=512 x=f32 out=f32 : out = x");
     for (int i = 0; i < n; i++) {
         c[i] = (caller){.who = i};
         s[i] = subject(b, &c[i], 0, 0);
@@ -396,6 +400,75 @@ static void test_clock_follows(void **state) {
     assert_int_equal(kiln_bench_long_rounds(b, s, 1, (const int[]){2}, 0.2, samples, &e),
                      KILN_UNSUPPORTED);
     for (int i = 0; i < 2; i++) kiln_subject_close(s[i]);
+    kiln_bench_close(b);
+}
+
+/* A vendor of three kernels, which log and say who they are. */
+static struct {
+    int chosen, closed;
+    bool fails;
+} trio;
+static void *trio_open(kiln_device *d, const kiln_gemm *g, kiln_error *e) {
+    (void)d, (void)g, (void)e;
+    return &trio;
+}
+static int trio_prepare(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e) {
+    (void)v, (void)a, (void)b, (void)c, (void)e;
+    return KILN_OK;
+}
+static int trio_choices(void *v) { return v == &trio ? 3 : 0; }
+static void trio_choose(void *v, int choice) {
+    assert_ptr_equal(v, &trio);
+    trio.chosen = choice;
+}
+static int trio_run(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e) {
+    caller who = {.who = trio.chosen};
+    (void)v, (void)b, (void)c;
+    if (trio.fails && trio.chosen == 1) return kiln_fail(e, KILN_DRIVER, "no kernel 1");
+    return call(&who, &a, NULL, NULL, e);
+}
+static void trio_describe(void *v, kiln_text *out) {
+    assert_ptr_equal(v, &trio);
+    kiln_text_printf(out, "kernel %d", trio.chosen);
+}
+static void trio_close(void *v) {
+    assert_ptr_equal(v, &trio);
+    trio.closed++;
+}
+static const kiln_vendor three_kernels = {.name = "trio",
+                                          .open = trio_open,
+                                          .prepare = trio_prepare,
+                                          .choices = trio_choices,
+                                          .choose = trio_choose,
+                                          .run = trio_run,
+                                          .describe = trio_describe,
+                                          .close = trio_close};
+
+/* Of a vendor's kernels the one is measured that rounds tell to be the fastest, whichever the vendor
+ * was set to last. */
+static void test_vendor_chooses(void **state) {
+    kiln_error e = {0};
+    kiln_arena arena = {0};
+    (void)state;
+    memset(&trio, 0, sizeof trio);
+    kiln_bench *b = open_clockwork_for("matmul m=64 n=64 k=64 type=f32");
+    int alive = n_alive;
+    clockwork.each[0] = 101e-6, clockwork.each[1] = 102e-6, clockwork.each[2] = 100e-6;
+    kiln_subject *s = kiln_subject_vendor(b, &three_kernels, &e);
+    if (!s) fail_msg("%s", e.text);
+    assert_int_equal(n_alive, alive); /* batches of the trials are forgotten */
+    trio.chosen = 0;
+    assert_string_equal(kiln_subject_describe(s, &arena), "kernel 2");
+    trio.chosen = 0;
+    assert_true(fabs(kiln_bench_sample(b, s, &e) / 100e-6 - 1) < 1e-6);
+    kiln_subject_close(s);
+    assert_int_equal(trio.closed, 1);
+    trio.fails = true;
+    assert_null(kiln_subject_vendor(b, &three_kernels, &e));
+    assert_string_equal(e.text, "no kernel 1");
+    assert_int_equal(trio.closed, 2);
+    assert_int_equal(n_alive, alive);
+    kiln_arena_free(&arena);
     kiln_bench_close(b);
 }
 
@@ -567,6 +640,7 @@ int main(void) {
         cmocka_unit_test(test_batches_are_cold),
         cmocka_unit_test(test_dips_condemn_nobody),
         cmocka_unit_test(test_clock_follows),
+        cmocka_unit_test(test_vendor_chooses),
         cmocka_unit_test(test_wrong_is_seen),
         cmocka_unit_test(test_workspace),
         cmocka_unit_test(test_workspaces_in_turn),

@@ -563,6 +563,26 @@ static void check_vendor_result(fixture *f, const kiln_gemm *g, const float *a, 
                             vendor_expected(g, a, b, z, i, j));
 }
 
+/* Every kernel that it may choose is right. */
+static void check_choices(fixture *f, const kiln_vendor *v, void *handle, const kiln_gemm *g,
+                          const float *x) {
+    int n = v->choices ? v->choices(handle) : 1;
+    assert_true(n >= 1);
+    for (int i = 0; i < n; i++) {
+        kiln_text words = {0};
+        if (v->choose) v->choose(handle, i);
+        OK(f, f->t->fill(f->d, f->b[2], 0, 8192 * 4, 0x7fc00000u, &f->e));
+        OK(f, f->t->begin(f->d, 0, &f->e));
+        OK(f, v->run(handle, f->b[0], f->b[1], f->b[2], &f->e));
+        OK(f, f->t->end(f->d, 0, &f->e));
+        assert_true(f->t->seconds(f->d, 0, &f->e) > 0);
+        check_vendor_result(f, g, x, x + 100);
+        v->describe(handle, &words);
+        assert_true(words.size > 0);
+        kiln_text_free(&words);
+    }
+}
+
 static void check_product(fixture *f, const kiln_vendor *v, const kiln_gemm *g) {
     static float x[8192];
     void *handle = v->open(f->d, g, &f->e);
@@ -576,16 +596,7 @@ static void check_product(fixture *f, const kiln_vendor *v, const kiln_gemm *g) 
     OK(f, f->t->write(f->d, f->b[1], 0, x + 100, sizeof x - 400, &f->e));
     OK(f, f->t->fill(f->d, f->b[2], 0, sizeof x, 0x7fc00000u, &f->e));
     OK(f, v->prepare(handle, f->b[0], f->b[1], f->b[2], &f->e));
-    OK(f, f->t->fill(f->d, f->b[2], 0, sizeof x, 0x7fc00000u, &f->e));
-    OK(f, f->t->begin(f->d, 0, &f->e));
-    OK(f, v->run(handle, f->b[0], f->b[1], f->b[2], &f->e));
-    OK(f, f->t->end(f->d, 0, &f->e));
-    assert_true(f->t->seconds(f->d, 0, &f->e) > 0);
-    check_vendor_result(f, g, x, x + 100);
-    kiln_text words = {0};
-    v->describe(handle, &words);
-    assert_true(words.size > 0);
-    kiln_text_free(&words);
+    check_choices(f, v, handle, g, x);
     v->close(handle);
 }
 

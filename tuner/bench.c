@@ -23,12 +23,16 @@ enum {
     LOADED_ROUNDS = 12,
     AHEAD = 8,    /* samples of a long turn that are enqueued while one is waited for */
     REGIONS = 64, /* timed stretches that a target keeps apart */
+    CHOICES_MAX = 8, /* kernels of a vendor that are timed for the fastest of them */
+    CHOICE_ROUNDS = 25,
+    CHOICE_ROUNDS_LEAST = 5,
     REFERENCES_KEPT = 4
 };
 static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 /* Trials follow each other, so that the chip has no time to rest; before the first it had. */
 static const double LOAD_SECONDS = 0.03, FIRST_LOAD_SECONDS = 0.5;
 static const double FIRST_SETTLE_SECONDS = 0.5; /* of a long turn: the chip has rested */
+static const double CHOICE_SECONDS = 0.15;      /* of rounds of a vendor's kernels; before, of load */
 static const double ANCHOR_SECONDS = 0.1;       /* what takes longer would make all trials long */
 static const double SLOW = 1.3;                 /* times the best: not worth more samples */
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
@@ -68,6 +72,7 @@ struct kiln_subject {
     uint8_t *maps; /* encoded tensor maps, one group per set */
     const kiln_vendor *vendor;
     void *handle;
+    int choice;           /* among the vendor's kernels */
     kiln_bench_call call; /* run is NULL: program or vendor */
     guarded own;          /* its workspace, where that is not the bench's */
     int batch;            /* launches per sample */
@@ -583,6 +588,9 @@ static bool as_gemm(const kiln_problem *p, kiln_gemm *g) {
     return plain;
 }
 
+/* By rounds, which are further below. */
+static int settle_choice(kiln_bench *b, kiln_subject *s, kiln_error *e);
+
 kiln_subject *kiln_subject_vendor(kiln_bench *b, const kiln_vendor *v, kiln_error *e) {
     kiln_gemm g;
     if (!as_gemm(&b->p, &g))
@@ -592,14 +600,21 @@ kiln_subject *kiln_subject_vendor(kiln_bench *b, const kiln_vendor *v, kiln_erro
     *s = (kiln_subject){.b = b, .vendor = v, .handle = v->open(b->device, &g, e)};
     int status =
         s->handle ? v->prepare(s->handle, b->views[0], b->views[1], b->views[2], e) : e->status;
+    if (!status) status = settle_choice(b, s, e);
     if (!status) return s;
     kiln_subject_close(s);
     return NULL;
 }
 
+/* The vendor's handle, set to the subject's kernel. */
+static void *chosen(const kiln_subject *s) {
+    if (s->vendor->choose) s->vendor->choose(s->handle, s->choice);
+    return s->handle;
+}
+
 const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena) {
     kiln_text t = {0};
-    if (s->vendor && s->vendor->describe) s->vendor->describe(s->handle, &t);
+    if (s->vendor && s->vendor->describe) s->vendor->describe(chosen(s), &t);
     char *words = kiln_arena_strdup(arena, kiln_text_get(&t));
     kiln_text_free(&t);
     return words ? words : "";
@@ -607,9 +622,14 @@ const char *kiln_subject_describe(kiln_subject *s, kiln_arena *arena) {
 
 int kiln_subject_batch(const kiln_subject *s) { return s->batch; }
 
+static void forget_batch(kiln_subject *s) {
+    if (s->recorded) s->b->target->forget(s->b->device, s->recorded);
+    s->recorded = NULL;
+}
+
 void kiln_subject_close(kiln_subject *s) {
     if (!s) return;
-    if (s->recorded) s->b->target->forget(s->b->device, s->recorded);
+    forget_batch(s);
     if (s->vendor && s->handle) s->vendor->close(s->handle);
     guarded_close(s->b, &s->own);
     free(s->maps);
@@ -621,7 +641,7 @@ static int enqueue(kiln_subject *s, int set, kiln_error *e) {
     const kiln_buffer *v = b->views + set * b->p.n_operands;
     kiln_buffer workspace = workspace_of(s)->view;
     if (s->call.run) return s->call.run(s->call.user, v, b->scalar, workspace, e);
-    if (s->vendor) return s->vendor->run(s->handle, v[0], v[1], v[2], e);
+    if (s->vendor) return s->vendor->run(chosen(s), v[0], v[1], v[2], e);
     kiln_bindings bind = bindings(b, set);
     bind.workspace = workspace;
     bind.tensor_maps =
@@ -750,8 +770,7 @@ static int ready(kiln_subject *s, kiln_error *e) {
     const kiln_target *t = s->b->target;
     if (s->batch < 1) s->batch = 1;
     if (!replayed(s) || (s->recorded && s->recorded_batch == s->batch)) return KILN_OK;
-    if (s->recorded) t->forget(s->b->device, s->recorded);
-    s->recorded = NULL;
+    forget_batch(s);
     int status = record_batch(s, e);
     if (!status) status = t->replay(s->b->device, s->recorded, e);
     return status ? status : t->sync(s->b->device, e);
@@ -971,6 +990,51 @@ int kiln_bench_rounds(kiln_bench *b, kiln_subject *const *s, int n, const int *r
     if (host && !status) return rounds_one_by_one(b, s, n, rounds, most, samples, e);
     for (int from = 0, step = REGIONS / n; from < most && !status; from += step)
         status = fly(b, s, n, rounds, from, from + step < most ? from + step : most, samples, e);
+    return status;
+}
+
+/* ---- a vendor's choice
+ *
+ * In rounds like those in which it is compared with ours then, under load: at rest a GPU clocks
+ * higher, memory is slower beside it, and another of its kernels is the fastest. */
+
+static int compare_choices(kiln_bench *b, kiln_subject *const *s, int n, int *fastest,
+                           kiln_error *e) {
+    double time[CHOICES_MAX][CHOICE_ROUNDS], *samples[CHOICES_MAX], round = 0, least = INFINITY;
+    int rounds[CHOICES_MAX], status = KILN_OK;
+    for (int i = 0; i < n && !status; i++) {
+        double seconds = 0;
+        status = kiln_bench_pace(b, s[i], &seconds, e);
+        round += seconds;
+    }
+    double fit = CHOICE_SECONDS / round;
+    int most = fit > CHOICE_ROUNDS         ? CHOICE_ROUNDS
+               : fit < CHOICE_ROUNDS_LEAST ? CHOICE_ROUNDS_LEAST
+                                           : (int)fit;
+    for (int i = 0; i < n; i++) samples[i] = time[i], rounds[i] = most;
+    double until = kiln_now() + (kiln_bench_clock_follows(b->caps) ? 2 * CHOICE_SECONDS : 0);
+    do
+        if (!status) status = kiln_bench_rounds(b, s, n, rounds, samples, e);
+    while (!status && kiln_now() < until);
+    for (int i = 0; i < n && !status; i++) {
+        double median = kiln_median(time[i], most);
+        if (median < least) least = median, *fastest = i;
+    }
+    return status;
+}
+
+static int settle_choice(kiln_bench *b, kiln_subject *s, kiln_error *e) {
+    int n = s->vendor->choices ? s->vendor->choices(s->handle) : 1, status = KILN_OK;
+    kiln_subject each[CHOICES_MAX], *all[CHOICES_MAX];
+    if (n < 2) return KILN_OK;
+    if (n > CHOICES_MAX) n = CHOICES_MAX;
+    for (int i = 0; i < n; i++) {
+        each[i] = *s;
+        each[i].choice = i;
+        all[i] = &each[i];
+    }
+    status = compare_choices(b, all, n, &s->choice, e);
+    for (int i = 0; i < n; i++) forget_batch(&each[i]);
     return status;
 }
 

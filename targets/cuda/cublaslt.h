@@ -6,7 +6,7 @@
 #include "targets/vendor.h"
 
 void *kiln_cublaslt_open(kiln_device *d, const kiln_gemm *g, kiln_error *e);
-/* Times the algorithms the heuristic names, cold, and keeps the fastest. */
+/* Runs the algorithms the heuristic names, and keeps those that may be the fastest. */
 int kiln_cublaslt_prepare(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c, kiln_error *e);
 /* Keeps the first. */
 int kiln_cublaslt_prepare_first(void *v, kiln_buffer a, kiln_buffer b, kiln_buffer c,

@@ -1,6 +1,6 @@
-/* cuBLASLt at its best: every algorithm its heuristic names first is timed on the real buffers, and
- * the fastest few once more in turns. 32 is more than the heuristic usually has for a problem; what
- * it ranks lower is not worth the time.
+/* cuBLASLt at its best: every algorithm its heuristic names first is run a few times on the real
+ * buffers, and those that are not far off are its choices. 32 is more than the heuristic usually has
+ * for a problem; what it ranks lower is not worth the time.
  *
  * The library is column-major; row-major C = A B is column-major C' = B' A', so the operands change
  * places and a row-major matrix is its own transpose. Its 8-bit floats want "TN", which is then a
@@ -14,7 +14,8 @@
 #include <stdlib.h>
 
 /* The workspace is larger than any last-level cache here: filling it makes the operands cold. */
-enum { ALGORITHMS = 32, WORKSPACE_BYTES = 64 << 20, GLANCES = 2, LEADERS = 5, ROUNDS = 9 };
+enum { ALGORITHMS = 32, WORKSPACE_BYTES = 64 << 20, GLANCES = 2, CHOICES = 8 };
+static const float FAR_OFF = 1.3f; /* times the fastest: more than clocks and chance make of it */
 
 typedef struct cublaslt {
     cublaslt_api *lt;
@@ -25,6 +26,7 @@ typedef struct cublaslt {
     CUdeviceptr workspace;
     cublasLtMatmulHeuristicResult_t found[ALGORITHMS];
     int n_found, chosen;
+    int choice[CHOICES], n_choices; /* of those found, by a glance, fastest first */
     bool integer, tf32, fast, fp8_out;
 } cublaslt;
 
@@ -250,7 +252,7 @@ int kiln_cublaslt_run(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c,
     return rc ? fail_status(v, "a matmul", rc, e) : 0;
 }
 
-/* What choosing needs: the buffers, and two events. */
+/* What a glance needs: the buffers, and two events. */
 typedef struct trial {
     cublaslt *v;
     CUevent begin, end;
@@ -276,51 +278,29 @@ static float glance(const trial *t, int i, float to_beat) {
     for (int run = 0; run < GLANCES && ms >= 0; run++) {
         float now = time_once(t, i);
         if (now < 0 || run == 0 || now < ms) ms = now;
-        if (ms > 1.3f * to_beat) break;
+        if (ms > FAR_OFF * to_beat) break;
     }
     return ms;
 }
 
-/* The numbers of the fastest, best first; returns how many. */
-static int find_leaders(const trial *t, int leader[LEADERS]) {
-    float ms[LEADERS];
+static int find_choices(const trial *t, kiln_error *e) {
+    cublaslt *v = t->v;
+    float ms[CHOICES];
     int n = 0;
-    for (int i = 0; i < t->v->n_found; i++) {
-        float now = t->v->found[i].state ? -1 : glance(t, i, n ? ms[0] : INFINITY);
-        if (now < 0 || (n == LEADERS && now >= ms[n - 1])) continue;
-        int at = n < LEADERS ? n++ : n - 1;
-        for (; at > 0 && ms[at - 1] > now; at--) ms[at] = ms[at - 1], leader[at] = leader[at - 1];
+    for (int i = 0; i < v->n_found; i++) {
+        float now = v->found[i].state ? -1 : glance(t, i, n ? ms[0] : INFINITY);
+        if (now < 0 || (n == CHOICES && now >= ms[n - 1])) continue;
+        int at = n < CHOICES ? n++ : n - 1;
+        for (; at > 0 && ms[at - 1] > now; at--)
+            ms[at] = ms[at - 1], v->choice[at] = v->choice[at - 1];
         ms[at] = now;
-        leader[at] = i;
+        v->choice[at] = i;
     }
-    return n;
-}
-
-static float median(float *x, int n) {
-    for (int i = 1; i < n; i++)
-        for (int k = i; k > 0 && x[k] < x[k - 1]; k--) {
-            float swap = x[k];
-            x[k] = x[k - 1];
-            x[k - 1] = swap;
-        }
-    return x[n / 2];
-}
-
-/* In turns, because clocks drift by more than what tells the leaders apart. */
-static int choose(const trial *t, kiln_error *e) {
-    int leader[LEADERS], n = find_leaders(t, leader);
-    float ms[LEADERS][ROUNDS], best = -1;
-    if (!n)
-        return kiln_fail(e, KILN_DRIVER, "cuBLASLt: none of its %d algorithms runs", t->v->n_found);
-    for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < n; i++) ms[i][round] = time_once(t, leader[i]);
-    for (int i = 0; i < n; i++) {
-        float m = median(ms[i], ROUNDS);
-        if (m < 0 || (best >= 0 && m >= best)) continue;
-        best = m;
-        t->v->chosen = leader[i];
-    }
-    return best >= 0 ? 0 : kiln_fail(e, KILN_DRIVER, "cuBLASLt: its algorithms fail at times");
+    if (!n) return kiln_fail(e, KILN_DRIVER, "cuBLASLt: none of its %d algorithms runs", v->n_found);
+    while (ms[n - 1] > FAR_OFF * ms[0]) n--;
+    v->n_choices = n;
+    v->chosen = v->choice[0];
+    return 0;
 }
 
 int kiln_cublaslt_prepare(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c,
@@ -330,11 +310,18 @@ int kiln_cublaslt_prepare(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffe
     bool pushed = kiln_cuda_enter(v->d);
     CUresult rc = v->d->cu->cuEventCreate(&t.begin, 0);
     if (!rc) rc = v->d->cu->cuEventCreate(&t.end, 0);
-    int status = rc ? kiln_cuda_fail(v->d, "a timing event", rc, e) : choose(&t, e);
+    int status = rc ? kiln_cuda_fail(v->d, "a timing event", rc, e) : find_choices(&t, e);
     if (t.begin) v->d->cu->cuEventDestroy_v2(t.begin);
     if (t.end) v->d->cu->cuEventDestroy_v2(t.end);
     kiln_cuda_leave(v->d, pushed);
     return status;
+}
+
+static int choices(void *handle) { return ((cublaslt *)handle)->n_choices; }
+
+static void choose(void *handle, int choice) {
+    cublaslt *v = handle;
+    v->chosen = v->choice[choice];
 }
 
 int kiln_cublaslt_prepare_first(void *handle, kiln_buffer a, kiln_buffer b, kiln_buffer c,
@@ -370,6 +357,8 @@ const kiln_vendor kiln_vendor_cublaslt = {
     .name = "cublaslt",
     .open = kiln_cublaslt_open,
     .prepare = kiln_cublaslt_prepare,
+    .choices = choices,
+    .choose = choose,
     .run = kiln_cublaslt_run,
     .describe = kiln_cublaslt_describe,
     .close = kiln_cublaslt_close,
