@@ -46,6 +46,7 @@ enum {
     QUEUE = 256,
     LOADS_MAX = 4096,
     STORES_MAX = 1024,
+    READS_MAX = 32, /* of a thread */
     BOX_BYTES_MAX = 4096, /* of a store */
     MBARRIERS = 64,
     NAMED = 16,
@@ -65,6 +66,7 @@ typedef enum forgotten {
     PRODUCT_FENCE,
     STORES_VISIBLE,
     STORES_READ,
+    READS_AWAITED,
     GROUP_SYNC,
     WARP_SYNC,
     CLUSTER_SYNC,
@@ -136,6 +138,13 @@ typedef struct team_state {
     int done, covered, commits; /* products; groups */
 } team_state;
 
+/* 16 bytes on their way from global to shared memory; group: which commit closes theirs. */
+typedef struct quad_read {
+    u32 to;
+    int group;
+    u8 data[16];
+} quad_read;
+
 typedef struct coroutine {
     ucontext_t context;
     struct sm_block *block;
@@ -148,6 +157,8 @@ typedef struct coroutine {
     int issued, groups;
     u32 cluster_round; /* at its arrival */
     flight flight[FLIGHTS];
+    quad_read read[READS_MAX];
+    int n_reads, read_groups;
 } coroutine;
 
 typedef struct sm_block {
@@ -695,6 +706,46 @@ static void emulate_put_matrices(u32 at, const u32 *r) {
     w->at[w->round % 2][lane] = at;
     const u32 *line = w->at[meet_warp()];
     for (int i = 0; i < 4; i++) put(line[i * 8 + lane / 4] + (u32)(lane % 4) * 4, &r[i], 4);
+}
+
+/* ldmatrix: the reverse. */
+static void emulate_take_matrices(u32 at, u32 *r) {
+    sm_block *b = run.now->block;
+    warp_state *w = &b->warp[run.now->index / LANES];
+    int lane = run.now->index % LANES;
+    if (at % 16) broken("a line of a matrix from %u", at);
+    w->at[w->round % 2][lane] = at;
+    const u32 *line = w->at[meet_warp()];
+    for (int i = 0; i < 4; i++)
+        memcpy(&r[i], shared(b, line[i * 8 + lane / 4] + (u32)(lane % 4) * 4, 4, "a matrix"), 4);
+}
+
+/* cp.async: nothing is there before it has been waited for, and what was there is gone at once. */
+static void emulate_read_quad(u32 to, const void *from, bool inside) {
+    static const u8 gone[16] = {0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5,
+                                0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5};
+    coroutine *t = run.now;
+    check_previous();
+    if (to % 16 || (uintptr_t)from % 16) broken("16 bytes to %u across their alignment", to);
+    if (t->n_reads == READS_MAX) broken("too many reads under way");
+    quad_read *q = &t->read[t->n_reads++];
+    *q = (quad_read){.to = to, .group = t->read_groups};
+    if (inside) memcpy(q->data, from, 16);
+    put(to, gone, 16);
+}
+static void emulate_reads_commit(void) { run.now->read_groups++; }
+static void emulate_reads_wait(int left) {
+    coroutine *t = run.now;
+    int kept = 0;
+    if (forgets(READS_AWAITED)) return;
+    for (int i = 0; i < t->n_reads; i++) {
+        quad_read q = t->read[i];
+        if (q.group < t->read_groups - left)
+            put(q.to, q.data, 16);
+        else
+            t->read[kept++] = q;
+    }
+    t->n_reads = kept;
 }
 
 /* ---- wgmma */

@@ -34,7 +34,10 @@ static void write_unit(kiln_text *out, const kiln_problem *p, int width, bool va
     kiln_matmul_emit_tops(out, p);
     kiln_matmul_emit_ahead_facts(out, &undefs, p);
     (value ? kiln_matmul_emit_value : kiln_matmul_emit_epilogue)(out, p, "one", width);
-    (value ? kiln_matmul_emit_value_ahead : kiln_matmul_emit_epilogue_ahead)(out, p, "two", width);
+    if (value)
+        kiln_matmul_emit_value_ahead(out, p, "two", width, -1);
+    else
+        kiln_matmul_emit_epilogue_ahead(out, p, "two", width);
     for (int ahead = 0; ahead < 2; ahead++) {
         kiln_text_printf(out,
                          "KERNEL(1, 1, 1) %s(EPILOGUE_PARAMS) {\n"

@@ -35,7 +35,7 @@ typedef struct knob_value {
 typedef struct instance {
     void (*body)(void), (*reduce)(void); /* reduce: of split schedules */
     kiln_type a, b, out;
-    int ta, tb, fast, ints, tops, rolled, matrices, overlaps;
+    int ta, tb, fast, ints, tops, rolled, matrices, staged, overlaps;
     knob_value knob[KILN_KNOBS_MAX];
 } instance;
 
@@ -500,6 +500,48 @@ static inline __attribute__((unused)) int max(int a, int b) { return a > b ? a :
 #define TM 256
 #define TN 48
 #include "tests/wgmma_sm90_emulated.h"
+/* ---- a matrix by way of the results' places: as many pieces as places, fewer, more of 64 bytes */
+#define NAME(x) staged_##x
+#define ROLLED 1
+#define MATRIX_STAGED 1
+#define TMA_STORE 1
+#define PINGPONG 1
+#define TM 64
+#define TN 192
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) staged_one_##x
+#define ROLLED 1
+#define MATRIX_STAGED 1
+#define TMA_STORE 1
+#define TN 64
+#define CLUSTER_M 2
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) staged_deep_##x
+#define ROLLED 1
+#define MATRIX_STAGED 1
+#define TMA_STORE 1
+#define TM 256
+#define TN 96
+#define TA f16
+#define TO f16
+#define OUT_BYTES 2
+#define STAGES 2
+#include "tests/wgmma_sm90_emulated.h"
+#define NAME(x) staged_stream_##x
+#define ROLLED 1
+#define MATRIX_STAGED 1
+#define TMA_STORE 1
+#define STREAM 1
+#define PINGPONG 1
+#define TM 128
+#define TN 32
+#define TO bf16
+#define OUT_BYTES 2
+#include "tests/wgmma_sm90_emulated.h"
 #define NAME(x) rolled_tma_rows_##x
 #define ROLLED 1
 #define ROW_TOPS 2
@@ -593,7 +635,7 @@ static void fill(const kiln_problem *p, int i, u64 seed) {
 static void hold_operands(const kiln_problem *p, const kiln_program *program, u64 seed) {
     for (int i = 0; i < p->n_operands; i++) {
         job.operand[i] = hold(kiln_operand_bytes(&p->operand[i]));
-        if (i < MATMUL_OUT) fill(p, i, seed + 100 + (u64)i);
+        if (!p->operand[i].output) fill(p, i, seed + 100 + (u64)i);
     }
     job.hits = calloc((size_t)kiln_operand_elements(&p->operand[MATMUL_OUT]), 1);
     job.workspace = hold(program->workspace_bytes);
@@ -702,6 +744,7 @@ static kiln_problem problem_of(const instance *x, const char *sizes, char text[2
     return problem_with(x, sizes,
                         x->tops       ? " : most[m] = max(acc); least[m] = min(acc); out = acc"
                         : x->matrices ? " : out = acc + one[m,n] + two[m,n]"
+                        : x->staged   ? " : out = acc + one[m,n]"
                                       : "",
                         text);
 }
@@ -836,7 +879,7 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
             continue;
         }
         check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main ? 4 : 3,
-                        is_main && x->reduce ? 2 : 5 + (x->matrices ? 2 : x->tops));
+                        is_main && x->reduce ? 2 : 5 + (x->matrices ? 2 : x->staged ? 1 : x->tops));
         job.arg = l->arg + maps;
         set->launch = l, set->body = is_main ? x->body : x->reduce;
         broke = emulated_run(set);
@@ -998,6 +1041,15 @@ static void test_tma_stores(void **state) {
     check(&copy_tall_instance, "m=600 n=104 k=200", 4);
 }
 
+static void test_staged_matrix(void **state) {
+    (void)state;
+    check(&staged_instance, "m=150 n=400 k=136 batch=2", 3);
+    check(&staged_instance, "m=3 n=8 k=64", 1);
+    check(&staged_one_instance, "m=500 n=136 k=200", 4);
+    check(&staged_deep_instance, "m=300 n=200 k=136 batch=2", 3);
+    check(&staged_stream_instance, "m=300 n=72 k=400", 5);
+}
+
 /* Items with more slots than pieces, with fewer, and with one. */
 static void test_beside(void **state) {
     static const instance *const all[] = {&beside_instance, &beside_tma_instance, &beside_three_instance,
@@ -1150,6 +1202,10 @@ static void test_random_sizes(void **state) {
                                           &rolled_tma_instance,
                                           &rolled_tma_narrow_instance,
                                           &rolled_tma_rows_instance,
+                                          &staged_instance,
+                                          &staged_one_instance,
+                                          &staged_deep_instance,
+                                          &staged_stream_instance,
                                           &halves_instance,
                                           &halves_tma_instance,
                                           &halves_swap_instance};
@@ -1193,6 +1249,9 @@ static void test_omissions_are_noticed(void **state) {
         {STORES_VISIBLE, &tma_instance, "m=128 n=64 k=64", 1},
         {STORES_READ, &tma_wide_instance, "m=64 n=256 k=64", 1},
         {STORES_READ, &tma_instance, "m=128 n=64 k=64", 1},
+        {STORES_READ, &staged_deep_instance, "m=256 n=96 k=64", 1},
+        {READS_AWAITED, &staged_one_instance, "m=256 n=64 k=64", 2},
+        {WARP_SYNC, &staged_instance, "m=64 n=192 k=64", 1},
         {GROUP_SYNC, &swap_instance, "m=16 n=128 k=64", 1},
         {GROUP_SYNC, &stream_instance, "m=128 n=32 k=520", 3},
         {FLAG_TAKE, &stream_instance, "m=128 n=32 k=520", 3},
@@ -1429,7 +1488,8 @@ static void test_rivals(void **state) {
 static kiln_problem compiled_problem(const instance *x, const char *sizes, char text[256]) {
     if (!x->rolled) return problem_of(x, sizes, text);
     return problem_with(x, sizes,
-                        x->tops ? " : most[m] = max(acc); least[m] = min(acc); "
+                        x->staged ? " : out = gelu(acc + bias[n]) + res[m,n]"
+                        : x->tops ? " : most[m] = max(acc); least[m] = min(acc); "
                                   "h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]"
                                 : " : h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]",
                         text);
@@ -1513,7 +1573,7 @@ static void test_compiles(void **state) {
         &split_i8_instance, &rows_stream_instance,  &rows_swap_instance,
         &rows_tma_instance, &rows_split_instance,   &rolled_deep_instance,
         &rolled_stream_instance, &rolled_swap_rows_instance, &rolled_tma_instance,
-        &rolled_tma_rows_instance, &halves_instance, &halves_tma_instance, &halves_swap_instance};
+        &rolled_tma_rows_instance, &staged_instance, &staged_deep_instance, &halves_instance, &halves_tma_instance, &halves_swap_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};
@@ -1548,6 +1608,7 @@ int main(void) {
         cmocka_unit_test(test_tma_stores),     cmocka_unit_test(test_beside),
         cmocka_unit_test(test_halves),
         cmocka_unit_test(test_row_outputs),    cmocka_unit_test(test_rolled),
+        cmocka_unit_test(test_staged_matrix),
         cmocka_unit_test(test_layouts),        cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes),   cmocka_unit_test(test_omissions_are_noticed),
         cmocka_unit_test(test_widths),         cmocka_unit_test(test_refused_halves),

@@ -104,6 +104,9 @@
     ((TMA_STORE || COPY_STORE) && OUT_BYTES == 2 && !SWAP && !PINGPONG && !STREAM && SPLIT == 1 && \
      (!EIGHT_BIT_FLOAT || FAST) && CLUSTER_K == 1 && !ROLLED && !MATRICES && !ROW_TOPS &&          \
      TM * TN / CONSUMERS / 128 <= (CONSUMERS == 3 ? 80 : 128))
+#ifndef MATRIX_STAGED /* the first operand behind the output is one */
+#define MATRIX_STAGED 0
+#endif
 #define MATRIX_LINE 64
 #ifdef ROW_TOPS /* 2: of what the statements give, the maximum and the minimum of a row */
 #define TOPS_PARAM , float *tops
@@ -146,6 +149,7 @@ FUNC void NAME(finish)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *
 /* Loads ahead may be of other places than those that are finished, but only inside. */
 typedef struct {
     i64 batch, row, col;
+    u32 pair;
 } NAME(finish_held), NAME(value_held), NAME(finish_line), NAME(value_line);
 FUNC void NAME(finish_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(finish_line) *line) {
     (void)n, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
@@ -189,10 +193,23 @@ FUNC void NAME(value_fetch)(EPILOGUE_PARAMS, const NAME(value_line) *line, int c
     if (col < 0 || col + 2 > n || col % 2) broken("reads ahead outside");
     held->batch = line->batch, held->row = line->row, held->col = col;
 }
+#if MATRIX_STAGED
+FUNC const STORAGE(TO) * NAME(matrix_at)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col) {
+    (void)ldo, (void)stride_o, (void)p_out, (void)p_least;
+    if (row < 0 || row >= m || col < 0 || col >= n) broken("reads a matrix outside");
+    return (const STORAGE(TO) *)p_most + (batch * m + row) * n + col;
+}
+FUNC void NAME(value_set)(NAME(value_held) *held, u32 pair) { held->pair = pair; }
+#endif
 FUNC void NAME(value_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
                            float *value, const NAME(value_held) *held TOPS_PARAM) {
     if (held->batch != batch || held->row != row || held->col != col)
         broken("a value with what was read for another place");
+#if MATRIX_STAGED
+    u32 pair;
+    memcpy(&pair, NAME(matrix_at)(EPILOGUE_ARGS, batch, row, col), 4);
+    if (pair != held->pair) broken("a value with another place's matrix");
+#endif
     NAME(value)(EPILOGUE_ARGS, batch, row, col, sum, value TOPS_ARG);
 }
 #endif
@@ -264,6 +281,12 @@ FUNC void NAME(put_matrices)(u32 at, u32 r0, u32 r1, u32 r2, u32 r3) {
     const u32 r[4] = {r0, r1, r2, r3};
     emulate_put_matrices(at, r);
 }
+FUNC void NAME(take_matrices)(u32 at, u32 *r) { emulate_take_matrices(at, r); }
+FUNC void NAME(read_quad)(u32 to, const void *from, bool inside) {
+    emulate_read_quad(to, from, inside);
+}
+FUNC void NAME(reads_commit)(void) { emulate_reads_commit(); }
+#define READS_WAIT(left) emulate_reads_wait(left)
 FUNC u32 NAME(pack)(float low, float high) {
     STORAGE(TO) two[2] = {0, 0};
     u32 r;
@@ -301,6 +324,8 @@ FUNC void NAME(give)(u32 at, int rank, NAME(quad) v) { emulate_give(at, rank, &v
 #include "kernels/matmul/wgmma_sm90/instruction.cuh"
 #include "kernels/matmul/wgmma_sm90/multiply.cuh"
 #include "kernels/matmul/wgmma_sm90/order.cuh"
+#include "kernels/matmul/wgmma_sm90/stage.cuh"
+#include "kernels/matmul/wgmma_sm90/matrix.cuh"
 #include "kernels/matmul/wgmma_sm90/epilogue.cuh"
 #include "kernels/matmul/wgmma_sm90/overlap.cuh"
 #include "kernels/matmul/wgmma_sm90/split.cuh"
@@ -349,6 +374,7 @@ static const instance NAME(instance) = {
     .tops = ROW_TOPS,
     .rolled = ROLLED,
     .matrices = MATRICES,
+    .staged = MATRIX_STAGED,
     .overlaps = TMA_STORE && TN * OUT_BYTES % 64 != 0,
     .knob = {{"tm", TM},
              {"tn", TN},
@@ -377,6 +403,7 @@ static const instance NAME(instance) = {
 #undef ENTRY
 #undef SHARED_BASE
 #undef WGMMA_WAIT
+#undef READS_WAIT
 #undef REGISTERS_LESS
 #undef REGISTERS_MORE
 #undef EVICT_NORMAL
@@ -427,6 +454,7 @@ static const instance NAME(instance) = {
 #undef MATRIX_READS
 #undef ARRAY_READS
 #undef MATRIX_LINE
+#undef MATRIX_STAGED
 #undef EIGHT_BIT_FLOAT
 #undef FAST
 #undef OUT_BYTES

@@ -281,10 +281,11 @@ static int hint_of(const kiln_operand *o, int width) {
 
 /* Where matrices' rows begin. Operands' names stand behind a prefix here as everywhere: alone they
  * may be a member's, a keyword or a macro (row, new, TM). */
-static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, const bool read[]) {
+static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, const bool read[],
+                      int staged) {
     kiln_text_add(out, "typedef struct {\n    i64 row;\n");
     for (int i = 0; i < p->n_operands; i++)
-        if (read[i] && kiln_matmul_is_matrix(&p->operand[i]))
+        if (read[i] && i != staged && kiln_matmul_is_matrix(&p->operand[i]))
             kiln_text_printf(out, "    const GLOBAL STORAGE(%s) *l_%s;\n",
                              kiln_type_name(p->operand[i].type), p->operand[i].name);
     kiln_text_printf(out,
@@ -293,7 +294,7 @@ static void emit_line(kiln_text *out, const kiln_problem *p, const char *name, c
                      "NAME(%s_line) *line)\n{\n    line->row = row;\n",
                      name, name, name);
     for (int i = 0; i < p->n_operands; i++)
-        if (read[i] && kiln_matmul_is_matrix(&p->operand[i]))
+        if (read[i] && i != staged && kiln_matmul_is_matrix(&p->operand[i]))
             kiln_text_printf(out,
                              "    line->l_%s = p_%s + (batch * m + row) * n;\n"
                              "    KEEP(line->l_%s);\n",
@@ -313,7 +314,7 @@ static void emit_hold(kiln_text *out, const kiln_operand *o, int width) {
 }
 
 static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, int width,
-                       const bool read[]) {
+                       const bool read[], int staged) {
     kiln_text_add(out, "typedef struct {\n    int nothing;\n");
     for (int i = 0; i < p->n_operands; i++)
         if (read[i])
@@ -326,30 +327,42 @@ static void emit_fetch(kiln_text *out, const kiln_problem *p, const char *name, 
                      "int col, NAME(%s_held) *held)\n{\n    held->nothing = 0;\n",
                      name, name, name, name);
     for (int i = 0; i < p->n_operands; i++)
-        if (read[i]) emit_hold(out, &p->operand[i], width);
+        if (read[i] && i != staged) emit_hold(out, &p->operand[i], width);
     kiln_text_add(out, "}\n");
 }
 
+/* What the body brings by way of shared memory. */
+static void emit_staged(kiln_text *out, const kiln_problem *p, const char *name, int staged) {
+    const kiln_operand *o = &p->operand[staged];
+    kiln_text_printf(out,
+                     "FUNC const GLOBAL STORAGE(%s) *NAME(matrix_at)(EPILOGUE_PARAMS, i64 batch, "
+                     "i64 row, i64 col)\n{\n    return p_%s + %s;\n}\n"
+                     "FUNC void NAME(%s_set)(NAME(%s_held) *held, u32 pair)\n{\n"
+                     "    held->h_%s[0].w[0] = pair;\n}\n",
+                     kiln_type_name(o->type), o->name, position(p, staged), name, name, o->name);
+}
+
 static void emit_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
-                       bool keep) {
+                       bool keep, int staged) {
     char with[80], held[120];
     bool read[KILN_OPERANDS_MAX];
     reads_of(p, read);
     snprintf(with, sizeof with, "%s_with", name);
     snprintf(held, sizeof held, ", const NAME(%s_held) *held", name);
-    emit_line(out, p, name, read);
-    emit_fetch(out, p, name, width, read);
+    emit_line(out, p, name, read, staged);
+    emit_fetch(out, p, name, width, read, staged);
+    if (staged >= 0) emit_staged(out, p, name, staged);
     emit_elements(out, p, with, width, keep, held);
 }
 
 void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, const char *name,
                                      int width) {
-    emit_ahead(out, p, name, width, false);
+    emit_ahead(out, p, name, width, false, -1);
 }
 
-void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
-                                  int width) {
-    emit_ahead(out, p, name, width, true);
+void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
+                                  int staged) {
+    emit_ahead(out, p, name, width, true, staged);
 }
 
 static bool dear(kiln_op op) {

@@ -87,9 +87,24 @@ bool kiln_matmul_wgmma_sm90_copies(const kiln_problem *p, const kiln_schedule *s
     return true;
 }
 
-static int staged_bytes(const int *k, bool copies, int out_bytes) {
+/* The only matrix beside the result: read, and of elements of its size. */
+int kiln_matmul_wgmma_sm90_staged(const kiln_problem *p, const kiln_schedule *s) {
+    const int *k = s->value;
+    int found = -1;
+    if (!k[TMA_STORE] || k[SWAP] || k[SPLIT] > 1 || k[STORE] < 8) return -1;
+    if (kiln_type_bytes(p->operand[MATMUL_OUT].type) != 2) return -1;
+    for (int i = MATMUL_EXTRA; i < p->n_operands; i++) {
+        const kiln_operand *o = &p->operand[i];
+        if (!kiln_matmul_is_matrix(o)) continue;
+        if (found >= 0 || o->output || kiln_type_bytes(o->type) != 2) return -1;
+        found = i;
+    }
+    return found;
+}
+
+static int staged_bytes(const int *k, bool copies, bool matrix, int out_bytes) {
     if (k[SWAP]) return k[CONSUMERS] * 16 * 68 * 4;
-    int places = k[TMA_STORE] ? 2 : copies;
+    int places = matrix ? 3 : k[TMA_STORE] ? 2 : copies;
     return k[CONSUMERS] * 4 * places * 16 * out_line(k[TN] * out_bytes);
 }
 
@@ -111,7 +126,8 @@ static shape shape_of(const kiln_problem *p, const kiln_schedule *s) {
     x.x_wg = k[PINGPONG] ? x.x_tile : x.x_tile / k[CONSUMERS];
     x.sums = x.x_wg / 64 * (x.y_tile / 2);
     x.slot_bytes = (x.x_tile + x.y_tile) * k[TK] * x.element;
-    x.staged_bytes = staged_bytes(k, kiln_matmul_wgmma_sm90_copies(p, s), x.out_bytes);
+    x.staged_bytes = staged_bytes(k, kiln_matmul_wgmma_sm90_copies(p, s),
+                                  kiln_matmul_wgmma_sm90_staged(p, s) >= 0, x.out_bytes);
     x.staged_bytes = (x.staged_bytes + 1023) / 1024 * 1024;
     x.shared_bytes = k[STAGES] * (x.slot_bytes + BARRIER_BYTES) + x.staged_bytes;
     return x;
@@ -645,7 +661,7 @@ static int program(const kiln_problem *p, const kiln_caps *caps, const kiln_sche
 const kiln_variant kiln_matmul_wgmma_sm90 = {
     .name = "wgmma_sm90",
     .help = "Hopper: wgmma fed by TMA, warp-specialised and persistent; f16 bf16 fp8 tf32 i8",
-    .revision = 3,
+    .revision = 4,
     .knobs = knobs,
     .legal = legal,
     .program = program,

@@ -59,6 +59,8 @@ bool kiln_matmul_is_matrix(const kiln_operand *o);
 bool kiln_matmul_wgmma_sm90_types(const matmul *v, kiln_text *why);
 bool kiln_matmul_wgmma_sm90_packs(const kiln_problem *p, int operand);
 bool kiln_matmul_wgmma_sm90_copies(const kiln_problem *p, const kiln_schedule *s);
+/* The operand whose pieces come into those places before the results' do, or -1. */
+int kiln_matmul_wgmma_sm90_staged(const kiln_problem *p, const kiln_schedule *s);
 bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps, int tn,
                                    kiln_text *why);
 int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster);
@@ -105,8 +107,11 @@ void kiln_matmul_emit_value(kiln_text *out, const kiln_problem *p, const char *n
  * begin and fetch have to be given a row and columns of the result. */
 void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, const char *name,
                                      int width);
-void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
-                                  int width);
+/* staged: a matrix that the body itself brings, two of its elements a time (width 2), or -1; then
+ *     FUNC ... *NAME(matrix_at)(EPILOGUE_PARAMS, batch, row, col)     where they lie
+ *     FUNC void NAME(<name>_set)(NAME(<name>_held) *held, u32 pair)   after fetch */
+void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
+                                  int staged);
 /* Are the statements long enough, or do they read so much, that a tile is finished in a loop over
  * pieces of it? The loop keeps sums in registers longer than plain statements do. */
 bool kiln_matmul_worth_a_loop(const kiln_problem *p);

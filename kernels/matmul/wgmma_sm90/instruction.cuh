@@ -177,6 +177,22 @@ FUNC void NAME(put_matrices)(u32 at, u32 r0, u32 r1, u32 r2, u32 r3) {
                  "r"(r0), "r"(r1), "r"(r2), "r"(r3)
                  : "memory");
 }
+/* And back. */
+FUNC void NAME(take_matrices)(u32 at, u32 *r) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared::cta.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+}
+/* 16 bytes into shared memory, zeros where they are outside, while the thread goes on: it waits until
+ * at most `left` of the groups that it committed are not there. They are read once. */
+FUNC void NAME(read_quad)(u32 to, const void *from, bool inside) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to),
+                 "l"(from), "r"(inside ? 16 : 0), "l"(EVICT_FIRST)
+                 : "memory");
+}
+FUNC void NAME(reads_commit)() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+#define READS_WAIT(left) asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory")
 /* Two adjacent elements of the output in one register. */
 #define PACK_bf16 "cvt.rn.bf16x2.f32"
 #define PACK_f16 "cvt.rn.f16x2.f32"

@@ -87,8 +87,16 @@ FUNC void NAME(produce)(const NAME(tensor_map) *map_x, const NAME(tensor_map) *m
 #define FINISHES(w, wg, rank) ((!STREAM || (w)->from == 0) && (CLUSTER_K == 1 || (wg) == (rank)))
 
 /* While the last products are under way a tile's place is found, and what statements read is brought
- * near; in a crowded thread later, and earlier. */
-#if MATRIX_READS && SPLIT == 1
+ * near; in a crowded thread later, and earlier. What comes through the results' places comes when the
+ * tile begins. */
+#if MATRIX_STAGED
+#define DRAIN_SOON(late, place)                                                                    \
+    if (!(late) && FINISHES(&w, wg, rank)) {                                                       \
+        NAME(spot) at = place;                                                                     \
+        at.x0 += first;                                                                            \
+        NAME(matrix_begin)(pool, wg, at, EPILOGUE_ARGS);                                           \
+    }
+#elif MATRIX_READS && SPLIT == 1
 #define DRAIN_SOON(late, place)                                                                    \
     if ((late) == !CROWDED && FINISHES(&w, wg, rank)) {                                            \
         const NAME(spot) at = place;                                                               \

@@ -16,6 +16,8 @@
  *   instruction.cuh  the instructions, and nothing else knows them
  *   multiply.cuh     ring, descriptors, the k loop of a tile
  *   order.cuh        which tile, and which part of k, comes next
+ *   stage.cuh        pieces of results in shared memory, and out of it
+ *   matrix.cuh       a matrix that statements read, into those places before
  *   epilogue.cuh     from accumulators to memory
  *   overlap.cuh      results that leave beside the next item's products
  *   split.cuh        sums of parts of k, and the launch that adds them
@@ -25,6 +27,8 @@
  * NAME(finish) for FINISH elements, NAME(value) for 2, NAME(wgmma), and what it decides of results:
  *   COPY_STORE       warps stage them and copy them out, 16 bytes a thread
  *   OVERLAP          they leave beside the next tile's products
+ *   MATRIX_STAGED    the matrix that the statements read comes through their places; then also
+ *                    NAME(matrix_at), NAME(value_set)
  *
  * The blocks are persistent: block c takes tiles c, c + blocks, ... With STREAM the tiles that
  * would not fill a last wave (STREAM 2: and one wave more) are cut along k instead, in equal parts
@@ -76,12 +80,14 @@
 /* What lies outside is left out when a piece is sent; other outputs and row outputs have to be told. */
 #define EVERYWHERE (!OTHER_OUTPUTS && !ROW_TOPS)
 
-/* Shared memory: ring, staging, barriers. Staging of pieces: two of them for every warp, one if the
- * warp copies them itself; of swapped tiles: 16 lines of 64 + 4 words for every consumer. */
+/* Shared memory: ring, staging, barriers. Staging of pieces: two of them for every warp, three if they
+ * bring a matrix's pieces first, one if the warp copies them itself; of swapped tiles: 16 lines of
+ * 64 + 4 words for every consumer. */
+#define PLACES (MATRIX_STAGED ? 3 : TMA_STORE ? 2 : 1)
 #define STAGE_PITCH 68
 #define STAGED                                                                                     \
     (SWAP        ? CONSUMERS * 16 * STAGE_PITCH * 4                                                \
-     : IN_PIECES ? CONSUMERS * 4 * (TMA_STORE ? 2 : 1) * PIECE_BYTES                               \
+     : IN_PIECES ? CONSUMERS * 4 * PLACES * PIECE_BYTES                                            \
                  : 0)
 #define STAGING (STAGES * SLOT)
 #define BARRIERS (STAGING + (STAGED + 1023) / 1024 * 1024)
