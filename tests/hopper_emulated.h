@@ -46,7 +46,7 @@ enum {
     QUEUE = 256,
     LOADS_MAX = 4096,
     STORES_MAX = 1024,
-    READS_MAX = 32, /* of a thread */
+    READS_MAX = 32,       /* of a thread */
     BOX_BYTES_MAX = 4096, /* of a store */
     MBARRIERS = 64,
     NAMED = 16,

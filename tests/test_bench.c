@@ -444,8 +444,8 @@ static const kiln_vendor three_kernels = {.name = "trio",
                                           .describe = trio_describe,
                                           .close = trio_close};
 
-/* Of a vendor's kernels the one is measured that rounds tell to be the fastest, whichever the vendor
- * was set to last. */
+/* Of a vendor's kernels the one is measured that rounds tell to be the fastest, whichever the
+ * vendor was set to last. */
 static void test_vendor_chooses(void **state) {
     kiln_error e = {0};
     kiln_arena arena = {0};

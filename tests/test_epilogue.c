@@ -59,9 +59,11 @@ static void write_unit(kiln_text *out, const kiln_problem *p, int width, bool va
             kiln_text_printf(out, "        one(EPILOGUE_ARGS, batch, row, col, sum%s);\n",
                              value ? ", value" : "");
         if (value)
-            kiln_text_printf(out, "        for (int e = 0; e < %d; e++)"
-                                  " WRITE(TO, p_out, batch * stride_o + row * ldo + col + e, "
-                                  "value[e]);\n", width);
+            kiln_text_printf(out,
+                             "        for (int e = 0; e < %d; e++)"
+                             " WRITE(TO, p_out, batch * stride_o + row * ldo + col + e, "
+                             "value[e]);\n",
+                             width);
         kiln_text_add(out, "    }\n}\n");
     }
     kiln_text_free(&undefs);
@@ -97,8 +99,7 @@ static int64_t run(device *x, kiln_module *m, const kiln_problem *p, const char 
                    uint8_t *to) {
     kiln_error e = {0};
     const matmul v = kiln_matmul_view(p);
-    kiln_launch l = {.grid = {(uint32_t)v.m, (uint32_t)v.batch, 1},
-                     .block = {1, 1, 1}};
+    kiln_launch l = {.grid = {(uint32_t)v.m, (uint32_t)v.batch, 1}, .block = {1, 1, 1}};
     kiln_bindings bind = {.operand = x->operand, .scalar = x->scalar};
     int64_t used = 0;
     kiln_matmul_arg_epilogue(&l, p);
@@ -204,8 +205,7 @@ static int spilled(const char *text, const int *tile) {
     char suffix[1][20];
     kiln_problem p = problem_of(text);
     kiln_caps caps = hopper();
-    kiln_schedule s =
-        tile ? schedule_of(tile) : kiln_matmul_wgmma_sm90_generator.start(&p, &caps);
+    kiln_schedule s = tile ? schedule_of(tile) : kiln_matmul_wgmma_sm90_generator.start(&p, &caps);
     kiln_text source = {0}, log = {0}, why = {0};
     kiln_blob blob = {0};
     kiln_error e = {0};

@@ -803,7 +803,8 @@ static bool row_right(const kiln_problem *p, i64 batch, i64 row, const float *a,
         int hits = job.hits[(got - job.operand[MATMUL_OUT].data) / (i64)kiln_type_bytes(v.out)];
         for (int i = 0; i < 2; i++) top[i] = top_of(i, top[i], sum + place_value(batch, row, j));
         kiln_type_write(v.out, want, (double)sum + place_value(batch, row, j));
-        if (hits >= 1 && hits <= 1 + job.overlaps && !memcmp(got, want, kiln_type_bytes(v.out))) continue;
+        if (hits >= 1 && hits <= 1 + job.overlaps && !memcmp(got, want, kiln_type_bytes(v.out)))
+            continue;
         snprintf(why, 256, "out[%d, %d, %d] is %g, not %g, stored %d times", (int)batch, (int)row,
                  (int)j, kiln_type_read(v.out, got), kiln_type_read(v.out, want), hits);
         return false;
@@ -879,7 +880,10 @@ static const char *run_launches(const instance *x, const kiln_problem *p,
             continue;
         }
         check_arguments(l, maps, is_main ? main_kinds : reduce_kinds, is_main ? 4 : 3,
-                        is_main && x->reduce ? 2 : 5 + (x->matrices ? 2 : x->staged ? 1 : x->tops));
+                        is_main && x->reduce ? 2
+                                             : 5 + (x->matrices ? 2
+                                                    : x->staged ? 1
+                                                                : x->tops));
         job.arg = l->arg + maps;
         set->launch = l, set->body = is_main ? x->body : x->reduce;
         broke = emulated_run(set);
@@ -1052,8 +1056,8 @@ static void test_staged_matrix(void **state) {
 
 /* Items with more slots than pieces, with fewer, and with one. */
 static void test_beside(void **state) {
-    static const instance *const all[] = {&beside_instance, &beside_tma_instance, &beside_three_instance,
-                                          &copy_tall_instance};
+    static const instance *const all[] = {&beside_instance, &beside_tma_instance,
+                                          &beside_three_instance, &copy_tall_instance};
     (void)state;
     for (int i = 0; i < (int)(sizeof all / sizeof *all); i++) {
         check(all[i], "m=900 n=104 k=520", 2);
@@ -1333,13 +1337,11 @@ static void test_refused_groups(void **state) {
         const char *sizes;
         int order, group;
         bool legal;
-    } walk[] = {{"m=128 n=67108864 k=64", 0, 1024, false},
-                {"m=128 n=67108864 k=64", 0, 512, true},
-                {"m=128 n=67108864 k=64", 1, 1024, true},
-                {"m=128 n=67108864 k=64", 2, 1024, false},
-                {"m=268435456 n=32 k=64", 1, 1024, false},
-                {"m=268435456 n=32 k=64", 1, 512, true},
-                {"m=268435456 n=32 k=64", 0, 1024, true}};
+    } walk[] = {
+        {"m=128 n=67108864 k=64", 0, 1024, false}, {"m=128 n=67108864 k=64", 0, 512, true},
+        {"m=128 n=67108864 k=64", 1, 1024, true},  {"m=128 n=67108864 k=64", 2, 1024, false},
+        {"m=268435456 n=32 k=64", 1, 1024, false}, {"m=268435456 n=32 k=64", 1, 512, true},
+        {"m=268435456 n=32 k=64", 0, 1024, true}};
     (void)state;
     for (size_t i = 0; i < sizeof walk / sizeof *walk; i++) {
         char text[256];
@@ -1455,8 +1457,8 @@ static void test_reduction(void **state) {
     }
 }
 
-/* A block alone on an SM computes no faster than one: where few blocks make a small product, simt was
- * thought to be up to 35 times faster than it is, and was tried first. */
+/* A block alone on an SM computes no faster than one: where few blocks make a small product, simt
+ * was thought to be up to 35 times faster than it is, and was tried first. */
 static void test_rivals(void **state) {
     static const char *const small[] = {"m=155 n=45 k=4033", "m=170 n=38 k=4266",
                                         "m=89 n=150 k=3215", "m=96 n=306 k=1238",
@@ -1490,8 +1492,8 @@ static kiln_problem compiled_problem(const instance *x, const char *sizes, char 
     return problem_with(x, sizes,
                         x->staged ? " : out = gelu(acc + bias[n]) + res[m,n]"
                         : x->tops ? " : most[m] = max(acc); least[m] = min(acc); "
-                                  "h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]"
-                                : " : h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]",
+                                    "h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]"
+                                  : " : h[m,n] = acc + bias[n]; out = gelu(acc) + res[m,n]",
                         text);
 }
 
@@ -1566,14 +1568,31 @@ static void test_macros_end(void **state) {
 
 /* What C accepts, CUDA may not. Without NVRTC nothing is compiled, and the test says so. */
 static void test_compiles(void **state) {
-    static const instance *const some[] = {
-        &square_instance,   &swap_stream_instance,  &tma_narrow_instance, &square_turns_instance,
-        &tn_instance,       &fp8_pingpong_instance, &i8_stream_instance,
-        &packed_instance,   &split_packed_instance, &split_turns_instance,
-        &split_i8_instance, &rows_stream_instance,  &rows_swap_instance,
-        &rows_tma_instance, &rows_split_instance,   &rolled_deep_instance,
-        &rolled_stream_instance, &rolled_swap_rows_instance, &rolled_tma_instance,
-        &rolled_tma_rows_instance, &staged_instance, &staged_deep_instance, &halves_instance, &halves_tma_instance, &halves_swap_instance};
+    static const instance *const some[] = {&square_instance,
+                                           &swap_stream_instance,
+                                           &tma_narrow_instance,
+                                           &square_turns_instance,
+                                           &tn_instance,
+                                           &fp8_pingpong_instance,
+                                           &i8_stream_instance,
+                                           &packed_instance,
+                                           &split_packed_instance,
+                                           &split_turns_instance,
+                                           &split_i8_instance,
+                                           &rows_stream_instance,
+                                           &rows_swap_instance,
+                                           &rows_tma_instance,
+                                           &rows_split_instance,
+                                           &rolled_deep_instance,
+                                           &rolled_stream_instance,
+                                           &rolled_swap_rows_instance,
+                                           &rolled_tma_instance,
+                                           &rolled_tma_rows_instance,
+                                           &staged_instance,
+                                           &staged_deep_instance,
+                                           &halves_instance,
+                                           &halves_tma_instance,
+                                           &halves_swap_instance};
     (void)state;
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         kiln_text source = {0}, log = {0};
@@ -1606,9 +1625,8 @@ int main(void) {
         cmocka_unit_test(test_swapped),        cmocka_unit_test(test_shared_tiles),
         cmocka_unit_test(test_parts),          cmocka_unit_test(test_orders),
         cmocka_unit_test(test_tma_stores),     cmocka_unit_test(test_beside),
-        cmocka_unit_test(test_halves),
-        cmocka_unit_test(test_row_outputs),    cmocka_unit_test(test_rolled),
-        cmocka_unit_test(test_staged_matrix),
+        cmocka_unit_test(test_halves),         cmocka_unit_test(test_row_outputs),
+        cmocka_unit_test(test_rolled),         cmocka_unit_test(test_staged_matrix),
         cmocka_unit_test(test_layouts),        cmocka_unit_test(test_types),
         cmocka_unit_test(test_random_sizes),   cmocka_unit_test(test_omissions_are_noticed),
         cmocka_unit_test(test_widths),         cmocka_unit_test(test_refused_halves),

@@ -151,19 +151,19 @@ typedef struct {
     i64 batch, row, col;
     u32 pair;
 } NAME(finish_held), NAME(value_held), NAME(finish_line), NAME(value_line);
-FUNC void NAME(finish_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(finish_line) *line) {
+FUNC void NAME(finish_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(finish_line) * line) {
     (void)n, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
     if (row < 0 || row >= m) broken("reads ahead outside");
     line->batch = batch, line->row = row;
 }
-FUNC void NAME(finish_fetch)(EPILOGUE_PARAMS, const NAME(finish_line) *line, int col,
-                             NAME(finish_held) *held) {
+FUNC void NAME(finish_fetch)(EPILOGUE_PARAMS, const NAME(finish_line) * line, int col,
+                             NAME(finish_held) * held) {
     (void)m, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
     if (col < 0 || col + FINISH > n || col % FINISH) broken("reads ahead outside");
     held->batch = line->batch, held->row = line->row, held->col = col;
 }
 FUNC void NAME(finish_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
-                            const NAME(finish_held) *held TOPS_PARAM) {
+                            const NAME(finish_held) * held TOPS_PARAM) {
     if (held->batch != batch || held->row != row || held->col != col)
         broken("finishes row %lld column %lld with what was read for row %lld column %lld",
                (long long)row, (long long)col, (long long)held->row, (long long)held->col);
@@ -184,11 +184,11 @@ FUNC void NAME(value)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *s
     for (int e = 0; e < 2; e++) NAME(collect_top)(tops, (double)value[e]);
 #endif
 }
-FUNC void NAME(value_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(value_line) *line) {
+FUNC void NAME(value_begin)(EPILOGUE_PARAMS, i64 batch, i64 row, NAME(value_line) * line) {
     NAME(finish_begin)(EPILOGUE_ARGS, batch, row, line);
 }
-FUNC void NAME(value_fetch)(EPILOGUE_PARAMS, const NAME(value_line) *line, int col,
-                            NAME(value_held) *held) {
+FUNC void NAME(value_fetch)(EPILOGUE_PARAMS, const NAME(value_line) * line, int col,
+                            NAME(value_held) * held) {
     (void)m, (void)ldo, (void)stride_o, (void)p_out, (void)p_most, (void)p_least;
     if (col < 0 || col + 2 > n || col % 2) broken("reads ahead outside");
     held->batch = line->batch, held->row = line->row, held->col = col;
@@ -199,10 +199,10 @@ FUNC const STORAGE(TO) * NAME(matrix_at)(EPILOGUE_PARAMS, i64 batch, i64 row, i6
     if (row < 0 || row >= m || col < 0 || col >= n) broken("reads a matrix outside");
     return (const STORAGE(TO) *)p_most + (batch * m + row) * n + col;
 }
-FUNC void NAME(value_set)(NAME(value_held) *held, u32 pair) { held->pair = pair; }
+FUNC void NAME(value_set)(NAME(value_held) * held, u32 pair) { held->pair = pair; }
 #endif
 FUNC void NAME(value_with)(EPILOGUE_PARAMS, i64 batch, i64 row, i64 col, const ACC *sum,
-                           float *value, const NAME(value_held) *held TOPS_PARAM) {
+                           float *value, const NAME(value_held) * held TOPS_PARAM) {
     if (held->batch != batch || held->row != row || held->col != col)
         broken("a value with what was read for another place");
 #if MATRIX_STAGED

@@ -21,8 +21,8 @@ enum {
     LONG_ROW = 1 << 27, /* multiplications: of such rows, 0.1 s of one core each, only one */
     REPLAYS_MAX = 256,  /* launches in one timed batch */
     LOADED_ROUNDS = 12,
-    AHEAD = 8,    /* samples of a long turn that are enqueued while one is waited for */
-    REGIONS = 64, /* timed stretches that a target keeps apart */
+    AHEAD = 8,       /* samples of a long turn that are enqueued while one is waited for */
+    REGIONS = 64,    /* timed stretches that a target keeps apart */
     CHOICES_MAX = 8, /* kernels of a vendor that are timed for the fastest of them */
     CHOICE_ROUNDS = 25,
     CHOICE_ROUNDS_LEAST = 5,
@@ -32,9 +32,9 @@ static const uint32_t GUARD_PATTERN = 0x5afe6a7d, POISON = 0xffffffff;
 /* Trials follow each other, so that the chip has no time to rest; before the first it had. */
 static const double LOAD_SECONDS = 0.03, FIRST_LOAD_SECONDS = 0.5;
 static const double FIRST_SETTLE_SECONDS = 0.5; /* of a long turn: the chip has rested */
-static const double CHOICE_SECONDS = 0.15;      /* of rounds of a vendor's kernels; before, of load */
-static const double ANCHOR_SECONDS = 0.1;       /* what takes longer would make all trials long */
-static const double SLOW = 1.3;                 /* times the best: not worth more samples */
+static const double CHOICE_SECONDS = 0.15; /* of rounds of a vendor's kernels; before, of load */
+static const double ANCHOR_SECONDS = 0.1;  /* what takes longer would make all trials long */
+static const double SLOW = 1.3;            /* times the best: not worth more samples */
 static const double SHORT_KERNEL = 50e-6, BATCH_SECONDS = 200e-6, ROUND_SECONDS = 400e-6;
 
 /* A buffer between two guard zones. */

@@ -64,8 +64,7 @@ typedef struct tops {
 static tops tops_of(const kiln_problem *p) {
     tops t;
     t.n = kiln_body_reductions(&p->body, t.node, KILN_STATEMENTS_MAX);
-    for (int i = 0; i < t.n; i++)
-        t.combine[i] = p->body.node[t.node[i]].op == KILN_OP_RMAX ? 1 : 2;
+    for (int i = 0; i < t.n; i++) t.combine[i] = p->body.node[t.node[i]].op == KILN_OP_RMAX ? 1 : 2;
     return t;
 }
 
@@ -360,8 +359,8 @@ void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, cons
     emit_ahead(out, p, name, width, false, -1);
 }
 
-void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
-                                  int staged) {
+void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
+                                  int width, int staged) {
     emit_ahead(out, p, name, width, true, staged);
 }
 
@@ -382,8 +381,9 @@ bool kiln_matmul_worth_a_loop(const kiln_problem *p) {
 
 /* What statements touch beside sums and `out`. */
 typedef struct touched {
-    int others, arrays, matrices; /* element outputs; operands read and no scalars; matrices of them */
-    int bytes;                    /* of the widest matrix's element */
+    int others, arrays,
+        matrices; /* element outputs; operands read and no scalars; matrices of them */
+    int bytes;    /* of the widest matrix's element */
 } touched;
 
 static touched touched_by(const kiln_problem *p) {
@@ -419,8 +419,7 @@ void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_
                        "\n{\n");
     for (int i = MATMUL_OUT; i < p->n_operands; i++)
         if (read[i] && kiln_matmul_is_matrix(&p->operand[i]))
-            kiln_text_printf(out, "    PREFETCH(p_%s + %s);\n", p->operand[i].name,
-                             position(p, i));
+            kiln_text_printf(out, "    PREFETCH(p_%s + %s);\n", p->operand[i].name, position(p, i));
     kiln_text_add(out, "}\n");
 }
 

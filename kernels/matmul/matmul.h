@@ -65,8 +65,7 @@ bool kiln_matmul_wgmma_sm90_stores(const kiln_problem *p, const kiln_caps *caps,
                                    kiln_text *why);
 int64_t kiln_matmul_wgmma_sm90_resident(const kiln_caps *caps, int cluster);
 /* Replaces stages=0 by what shared memory holds; 0 stays where nothing fits. */
-void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps,
-                                   kiln_schedule *s);
+void kiln_matmul_wgmma_sm90_stages(const kiln_problem *p, const kiln_caps *caps, kiln_schedule *s);
 
 /* ---- emission (tuner only) ----
  * Defines TA TB TO (type names: READ(TA, a, i)), TRANSPOSE_A, TRANSPOSE_B, ACC (float or int),
@@ -110,18 +109,18 @@ void kiln_matmul_emit_epilogue_ahead(kiln_text *out, const kiln_problem *p, cons
 /* staged: a matrix that the body itself brings, two of its elements a time (width 2), or -1; then
  *     FUNC ... *NAME(matrix_at)(EPILOGUE_PARAMS, batch, row, col)     where they lie
  *     FUNC void NAME(<name>_set)(NAME(<name>_held) *held, u32 pair)   after fetch */
-void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name, int width,
-                                  int staged);
+void kiln_matmul_emit_value_ahead(kiln_text *out, const kiln_problem *p, const char *name,
+                                  int width, int staged);
 /* Are the statements long enough, or do they read so much, that a tile is finished in a loop over
  * pieces of it? The loop keeps sums in registers longer than plain statements do. */
 bool kiln_matmul_worth_a_loop(const kiln_problem *p);
 /* Are the statements short, and read no matrix and give nothing but `out`, so that results can be
  * packed without waiting for anything? */
 bool kiln_matmul_is_brief(const kiln_problem *p);
-/* ROLLED: kiln_matmul_worth_a_loop; OTHER_OUTPUTS: element outputs beside `out`; ARRAY_READS: operands
- * that are read and no scalars; MATRIX_READS: those that are matrices; MATRIX_LINE: columns of 128
- * bytes of the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row, col), which brings their
- * lines at a place nearer. */
+/* ROLLED: kiln_matmul_worth_a_loop; OTHER_OUTPUTS: element outputs beside `out`; ARRAY_READS:
+ * operands that are read and no scalars; MATRIX_READS: those that are matrices; MATRIX_LINE:
+ * columns of 128 bytes of the widest of them; and NAME(matrix_soon)(EPILOGUE_PARAMS, batch, row,
+ * col), which brings their lines at a place nearer. */
 void kiln_matmul_emit_ahead_facts(kiln_text *out, kiln_text *undefs, const kiln_problem *p);
 
 /* emit_epilogue for one vector of a CPU: (EPILOGUE_PARAMS, batch, row, col, ACCV sum), any

@@ -1,6 +1,6 @@
 /* cuBLASLt at its best: every algorithm its heuristic names first is run a few times on the real
- * buffers, and those that are not far off are its choices. 32 is more than the heuristic usually has
- * for a problem; what it ranks lower is not worth the time.
+ * buffers, and those that are not far off are its choices. 32 is more than the heuristic usually
+ * has for a problem; what it ranks lower is not worth the time.
  *
  * The library is column-major; row-major C = A B is column-major C' = B' A', so the operands change
  * places and a row-major matrix is its own transpose. Its 8-bit floats want "TN", which is then a
@@ -296,7 +296,8 @@ static int find_choices(const trial *t, kiln_error *e) {
         ms[at] = now;
         v->choice[at] = i;
     }
-    if (!n) return kiln_fail(e, KILN_DRIVER, "cuBLASLt: none of its %d algorithms runs", v->n_found);
+    if (!n)
+        return kiln_fail(e, KILN_DRIVER, "cuBLASLt: none of its %d algorithms runs", v->n_found);
     while (ms[n - 1] > FAR_OFF * ms[0]) n--;
     v->n_choices = n;
     v->chosen = v->choice[0];
