@@ -35,7 +35,7 @@ typedef struct knob_value {
 typedef struct instance {
     void (*body)(void), (*reduce)(void); /* reduce: of split schedules */
     kiln_type a, b, out;
-    int ta, tb, fast, ints, tops, rolled, matrices, staged, overlaps;
+    int ta, tb, fast, ints, tops, rolled, matrices, staged, beside, overlaps;
     knob_value knob[KILN_KNOBS_MAX];
 } instance;
 
@@ -1542,6 +1542,31 @@ static bool ends(const char *source, const char *name, size_t n) {
     return false;
 }
 
+/* What the machine above was told of results, the emitter says too. */
+static void test_decisions(void **state) {
+    static const instance *const some[] = {
+        &coop_instance,     &copy_instance,       &copy_tall_instance,   &tma_instance,
+        &tma_wide_instance, &tma_narrow_instance, &beside_instance,      &beside_tma_instance,
+        &swap_instance,     &stream_tma_instance, &registers_instance,   &beside_three_instance,
+        &split_instance,    &fp8_instance,        &halves_tma_instance,  &rows_tma_instance,
+        &staged_instance,   &staged_one_instance, &staged_deep_instance, &staged_stream_instance};
+    int beside = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        kiln_text source = {0};
+        char says[2][40];
+        assert_int_equal(emit(some[i], "m=256 n=256 k=256", &source), 0);
+        snprintf(says[0], sizeof says[0], "#define OVERLAP %d\n", some[i]->beside);
+        snprintf(says[1], sizeof says[1], "#define MATRIX_STAGED %d\n", some[i]->staged);
+        for (int k = 0; k < 2; k++)
+            if (!strstr(kiln_text_get(&source), says[k]))
+                fail_msg("schedule %d: no %s", (int)i, says[k]);
+        beside += some[i]->beside;
+        kiln_text_free(&source);
+    }
+    assert_true(beside >= 4);
+}
+
 /* Programs share a unit, and a macro that one leaves behind is kept by the compiler where the next
  * one defines it otherwise: a launch then has more parameters than arguments. */
 static void test_macros_end(void **state) {
@@ -1632,9 +1657,9 @@ int main(void) {
         cmocka_unit_test(test_widths),         cmocka_unit_test(test_refused_halves),
         cmocka_unit_test(test_refused_groups), cmocka_unit_test(test_refused_depth),
         cmocka_unit_test(test_refused_splits), cmocka_unit_test(test_reduction),
-        cmocka_unit_test(test_instruction),    cmocka_unit_test(test_macros_end),
-        cmocka_unit_test(test_compiles),       cmocka_unit_test(test_rivals),
-        cmocka_unit_test(test_refused_sums),
+        cmocka_unit_test(test_instruction),    cmocka_unit_test(test_decisions),
+        cmocka_unit_test(test_macros_end),     cmocka_unit_test(test_compiles),
+        cmocka_unit_test(test_rivals),         cmocka_unit_test(test_refused_sums),
     };
     return cmocka_run_group_tests(tests, prepare_stacks, free_stacks);
 }

@@ -375,6 +375,7 @@ static const instance NAME(instance) = {
     .rolled = ROLLED,
     .matrices = MATRICES,
     .staged = MATRIX_STAGED,
+    .beside = OVERLAP,
     .overlaps = TMA_STORE && TN * OUT_BYTES % 64 != 0,
     .knob = {{"tm", TM},
              {"tn", TN},

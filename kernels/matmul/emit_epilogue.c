@@ -381,8 +381,9 @@ bool kiln_matmul_worth_a_loop(const kiln_problem *p) {
 
 /* What statements touch beside sums and `out`. */
 typedef struct touched {
-    int others, arrays,
-        matrices; /* element outputs; operands read and no scalars; matrices of them */
+    int others;   /* element outputs */
+    int arrays;   /* operands that are read and no scalars */
+    int matrices; /* those of them that are matrices */
     int bytes;    /* of the widest matrix's element */
 } touched;
 

@@ -172,7 +172,6 @@ static const double POWER_L2 = 8.7;      /* see power_factor */
 static const double POWER_SHARED = 6.3;
 static const double COLD_TWICE = 1.19; /* see cold_waits */
 static const double COLD_PAIR = 0.98;
-static const double COLD_LINE = 1;
 static const double CROWDED = 1.15;      /* not fitted: enough to prefer what does not spill */
 static const double STORE = 25;          /* bytes a cycle and consumer, of results */
 static const double STORE_SWAP = 7.7;    /* those of swapped tiles */
@@ -281,13 +280,12 @@ static double power_factor(const tile *t) {
            (1 + POWER_L2 * 0.0078 + POWER_SHARED * 0.0195);
 }
 
-/* With few rows b comes from memory, not from the cache. It comes best in more than a line at a
- * time, and if one cluster asks for all of a column's tiles. */
+/* With few rows b comes from memory, not from the cache, and best if one cluster asks for all of a
+ * column's tiles. */
 static double cold_waits(const tile *t, const matmul *v) {
     if (v->m > 256) return 1;
-    bool line = t->k_slot * (double)kiln_type_bytes(v->a) <= 128;
     return (t->m * t->cluster_m < (double)v->m ? COLD_TWICE : 1) *
-           (t->cluster_n > 1 ? COLD_PAIR : 1) * (line && few_rows(v) ? COLD_LINE : 1);
+           (t->cluster_n > 1 ? COLD_PAIR : 1);
 }
 
 /* Long statements need registers that many sums do not leave: ptxas spills some of these. With
