@@ -270,8 +270,8 @@ static double packing_cycles(const kiln_schedule *s, const matmul *v) {
 
 /* At the power cap cycles are not all: a product draws power for its arithmetic, which no schedule
  * changes, and for every element that comes from the L2 cache and from shared memory, and the clock
- * falls with the power. (Cycles to the power of 2/3 and energy to that of 1/3 give the time, if
- * energy grows with the square of the clock.) As longer products, so that the least power is 1. */
+ * falls with the power. As longer products, so that the least power is 1. What timings alone say of
+ * the two constants: README.md, Power; here they are part of the fit. */
 static double power_factor(const tile *t) {
     double y = t->swap ? t->m : t->n; /* a wgmma reads 64 lines of x and these */
     double l2 = (t->m / t->cluster_n + t->n / t->cluster_m) / (t->m * t->n);
